@@ -269,7 +269,7 @@ def rleaky_forward(
     ----------
     current : (T, B, ...) or (T, ...)     ... is (N,) or (C, H, W), so an odd number of axes means a batch
     beta, threshold, V : any shape that broadcasts against ...
-    weight, bias : (N, N), (N,) or (C, C, kh, kw), (C,)       V or these; neither is Leaky
+    weight, bias : (N, N), (N,) or (C, C, kh, kw), (C,)       V or these; neither makes it Leaky
     spk0, mem0 : one step's shape         zeros where None
     spike, reset : H, and (T, ...) values of R in place of (4), for finite differences
 
