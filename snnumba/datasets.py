@@ -295,9 +295,9 @@ def open_data(data: str | None = None, **transforms: Any) -> tuple[Dataset, Data
     if data is None:
         data = "mnist" if MNIST.exists() else "digits"
     if data == "digits":
-        from . import digits  # which needs Dataset
+        from .digits import generate  # which needs Dataset
 
-        return digits.generate(**transforms)
+        return generate(**transforms)
     if data == "mnist":
         data = str(MNIST)
         if not MNIST.exists():
