@@ -6,9 +6,7 @@ Pixel p becomes (1) x = (p / unit - mean) / std, in this order and in the precis
 from ._compile import kernel
 
 
-@kernel(
-    lambda images, labels, indices, *_: indices.shape[0], grain=256
-)  # fewer are not worth a second thread
+@kernel(lambda images, labels, indices, *_: indices.shape[0], grain=256)  # fewer are not worth a second thread
 def gather(begin, end, images, labels, indices, unit, mean, std, x, y):
     """Copy the images, by (1), and the labels at `indices`.
 

@@ -1,0 +1,42 @@
+"""The CPU kernels: serial loop nests compiled by Numba, run over ranges of samples or rows on threads."""
+
+from ._compile import cache_folder
+from ._threads import available_threads, team
+from .batch import gather
+from .bits import count_bits, num_words, unpack
+from .dense import (
+    linear_backward,
+    linear_backward_input,
+    linear_backward_spikes,
+    linear_forward,
+    linear_forward_spikes,
+    sum_over_time,
+    transpose,
+)
+from .lif import BLOCK, rleaky_linear_backward, rleaky_linear_forward
+from .loss import largest_sum, mse_count, mse_membrane
+from .optimizer import adam
+
+__all__ = [
+    "BLOCK",
+    "adam",
+    "available_threads",
+    "cache_folder",
+    "count_bits",
+    "gather",
+    "largest_sum",
+    "linear_backward",
+    "linear_backward_input",
+    "linear_backward_spikes",
+    "linear_forward",
+    "linear_forward_spikes",
+    "mse_count",
+    "mse_membrane",
+    "num_words",
+    "rleaky_linear_backward",
+    "rleaky_linear_forward",
+    "sum_over_time",
+    "team",
+    "transpose",
+    "unpack",
+]

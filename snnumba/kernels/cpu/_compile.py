@@ -1,0 +1,107 @@
+"""How CPU kernels are compiled, where the machine code is kept between runs, and how a kernel is spread over threads.
+
+A kernel is a serial loop nest over a range of samples or rows that releases the interpreter lock; _threads.py cuts
+the range. Machine code is cached in <user cache>/snnumba/<hash of the kernel sources>: Numba's own cache does not see an
+edit in a rule that a kernel imports from another file, the hash does. Where that folder cannot be written, nothing is
+cached.
+"""
+
+import hashlib
+import inspect
+import os
+import tempfile
+from collections.abc import Callable
+from functools import partial, update_wrapper
+from pathlib import Path
+from types import FunctionType, SimpleNamespace
+from typing import Any
+
+import numba
+from numba.core import config
+from numba.misc.appdirs import user_cache_dir
+
+from .. import rules as scalar_rules
+from ._threads import team
+
+
+def _source_hash() -> str:
+    """Hash of every file that ends up in a kernel."""
+    digest = hashlib.sha256(numba.__version__.encode())
+    root = Path(__file__).parents[1]
+    for path in [root / "rules.py", *sorted(root.glob("cpu/*.py"))]:
+        digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
+    return digest.hexdigest()[:16]
+
+
+def _cache_folder() -> Path | None:
+    """The folder for compiled kernels, made if need be; None where it cannot be written.
+
+    SNNUMBA_CACHE_DIR, or else NUMBA_CACHE_DIR, takes the place of the user's cache folder.
+    """
+    base = os.environ.get("SNNUMBA_CACHE_DIR") or os.environ.get("NUMBA_CACHE_DIR") or user_cache_dir()
+    try:
+        folder = Path(base).expanduser().absolute() / "snnumba" / _source_hash()
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except (OSError, RuntimeError):  # RuntimeError: "~" without a home folder
+        return None
+    return folder
+
+
+cache_folder = _cache_folder()
+
+
+def _compile(function: Callable[..., Any], **options: Any) -> Any:
+    """njit without the interpreter lock or division checks, with a*b+c fused, cached in our folder."""
+    numba_cache_dir = config.CACHE_DIR
+    config.CACHE_DIR = str(cache_folder or "")
+    try:
+        return numba.njit(
+            nogil=True, error_model="numpy", fastmath={"contract"}, cache=cache_folder is not None, **options
+        )(function)
+    finally:
+        config.CACHE_DIR = numba_cache_dir
+
+
+# A loop nest that kernels call, compiled into each of them.
+part = partial(_compile)
+
+
+class Kernel:
+    """A loop nest `function(begin, end, *args)` over items, called as `kernel(*args)` and run on all threads.
+
+    Parameters
+    ----------
+    function : compiled by Numba; its first two arguments are the range of items it is to do
+    items : how many items there are, from the arguments
+    grain : ranges begin at multiples of it
+    """
+
+    def __init__(self, function: Callable[..., Any], items: Callable[..., int], grain: int) -> None:
+        update_wrapper(self, function)
+        signature = inspect.signature(function)
+        self.__signature__ = signature.replace(parameters=list(signature.parameters.values())[2:])
+        self.compiled = _compile(function)
+        self.items = items
+        self.grain = grain
+
+    def __call__(self, *args: Any) -> None:
+        team.run(self.compiled, self.items(*args), self.grain, args)
+
+
+def kernel(items: Callable[..., int], grain: int = 1) -> Callable[[Callable[..., Any]], Kernel]:
+    """Make a kernel of a loop nest; see Kernel."""
+    return lambda function: Kernel(function, items, grain)
+
+
+def _compile_rules() -> SimpleNamespace:
+    """The rules of rules.py, each compiled and calling the compiled others."""
+    names = dict(vars(scalar_rules))
+    for name, function in vars(scalar_rules).items():
+        if isinstance(function, FunctionType):
+            copy = FunctionType(function.__code__, names, name)
+            names[name] = numba.njit(copy, inline="always", error_model="numpy")
+    return SimpleNamespace(**names)
+
+
+rules = _compile_rules()

@@ -1,0 +1,162 @@
+"""The scalar rules: every elementwise equation of the neurons and of the optimizer, once, for every target.
+
+i current, u membrane, s spike, beta decay in [0, 1], theta threshold; all dimensionless, time counts steps.
+H(x) = 1 if x > 0 else 0: a membrane exactly at the threshold does not spike.
+
+One step, from the membrane u of the step before (i holds the input and the fed-back spikes):
+
+    (1) r = H(u - theta)                                 a constant in the backward pass
+    (2) m = beta u + i - r theta | (1 - r)(beta u + i) | beta u + i            reset: subtract | zero | none
+    (3) s = H(m - theta)
+    (4) u' = m                                           reset_delay
+        u' = m - (s - r) theta | m - (s - r) m | m       no reset_delay: subtract | zero | none
+
+and back, from a_s = dL/ds and a_u = dL/du' (direct, and from later steps), with h the surrogate's value at m - theta:
+
+    (5) a_m = a_u                                        reset_delay, or none
+        a_s -= theta a_u;  a_m = a_u                     no reset_delay: subtract
+        a_s -= m a_u;      a_m = (1 - (s - r)) a_u       no reset_delay: zero
+    (6) d = dL/d(beta u + i) = f (a_m + h a_s)           f = 1 - r for zero, else 1
+    (7) dL/dtheta = -h a_s - r d - (s - r) a_u           the last two only where (2) and (4) subtract
+        dL/di = d,   dL/du = beta d,   dL/dbeta = d u
+
+A number in a rule takes its type from an argument, so that float32 stays float32 on every target.
+Sources: Eshraghian et al. 2023, arXiv:2109.12894 (neuron); Kingma and Ba 2015, arXiv:1412.6980 (Adam).
+"""
+
+import math
+
+SUBTRACT, ZERO, NONE = range(3)  # reset mechanisms
+
+
+def spike(x):
+    """Eq. (3): H(x)."""
+    return type(x)(x > 0)
+
+
+def lif_potential(u, i, beta, theta, reset):
+    """Eqs. (1) and (2): m."""
+    z = beta * u + i
+    if reset == SUBTRACT:
+        return z - spike(u - theta) * theta
+    if reset == ZERO:
+        return z - spike(u - theta) * z
+    return z
+
+
+def lif_settle(m, r, theta, reset):
+    """Eq. (4) without reset_delay: u'."""
+    d = spike(m - theta) - r
+    if reset == SUBTRACT:
+        return m - d * theta
+    if reset == ZERO:
+        return m - d * m
+    return m
+
+
+def lif_unsettle(a_s, a_u, m, u, theta, reset, delay):
+    """Eq. (5): a_s and a_m."""
+    if delay or reset == NONE:
+        return a_s, a_u
+    if reset == SUBTRACT:
+        return a_s - theta * a_u, a_u
+    change = spike(m - theta) - spike(u - theta)
+    return a_s - m * a_u, a_u - change * a_u
+
+
+def lif_adjoint(a_s, a_u, m, u, theta, h, reset, delay):
+    """Eq. (6): d."""
+    a_s, a_m = lif_unsettle(a_s, a_u, m, u, theta, reset, delay)
+    d = a_m + h * a_s
+    if reset == ZERO:
+        d -= spike(u - theta) * d
+    return d
+
+
+def lif_dthreshold(a_s, a_u, m, u, theta, h, d, reset, delay):
+    """Eq. (7): this step's part of dL/dtheta."""
+    r = spike(u - theta)
+    corrected, _ = lif_unsettle(a_s, a_u, m, u, theta, reset, delay)
+    dtheta = -h * corrected
+    if reset == SUBTRACT:
+        dtheta -= r * d
+        if not delay:
+            dtheta -= (spike(m - theta) - r) * a_u
+    return dtheta
+
+
+# Surrogates: the derivative that stands for dH/dx in eq. (6). Each takes x and its two parameters a and b.
+
+
+def atan(x, a, b):
+    """(a/2) / (1 + (pi a x / 2)^2), a = alpha. Fang et al. 2021, arXiv:2007.05785."""
+    y = type(x)(math.pi / 2) * a * x
+    return type(x)(0.5) * a / (type(x)(1) + y * y)
+
+
+def fast_sigmoid(x, a, b):
+    """1 / (a |x| + 1)^2, a = slope. Zenke and Ganguli 2018, arXiv:1705.11146."""
+    y = a * abs(x) + type(x)(1)
+    return type(x)(1) / (y * y)
+
+
+def sigmoid(x, a, b):
+    """a e / (1 + e)^2 with e = exp(-|a x|), a = slope: cannot overflow."""
+    e = math.exp(-abs(a * x))
+    y = type(x)(1) + e
+    return a * e / (y * y)
+
+
+def straight_through_estimator(x, a, b):
+    """1. Bengio et al. 2013, arXiv:1308.3432."""
+    return type(x)(1)
+
+
+def spike_rate_escape(x, a, b):
+    """b exp(-a |x - 1|), a = beta, b = slope."""
+    return b * math.exp(-a * abs(x - type(x)(1)))
+
+
+def sfs(x, a, b):
+    """[x > b] / (a |x| + 1)^2, a = slope, b = B."""
+    y = a * abs(x) + type(x)(1)
+    return type(x)(x > b) / (y * y)
+
+
+def lso(x, a, b):
+    """1 where x > 0, else a = slope."""
+    return type(x)(1) if x > 0 else a
+
+
+# The integers that choose a surrogate in the compiled kernels.
+ATAN, FAST_SIGMOID, SIGMOID, STRAIGHT_THROUGH_ESTIMATOR, SPIKE_RATE_ESCAPE, SFS, LSO, NO_GRADIENT = range(8)
+
+
+def surrogate(x, kind, a, b):
+    """The derivative h(x) of the surrogate that kind names."""
+    if kind == ATAN:
+        return atan(x, a, b)
+    if kind == FAST_SIGMOID:
+        return fast_sigmoid(x, a, b)
+    if kind == SIGMOID:
+        return sigmoid(x, a, b)
+    if kind == STRAIGHT_THROUGH_ESTIMATOR:
+        return straight_through_estimator(x, a, b)
+    if kind == SPIKE_RATE_ESCAPE:
+        return spike_rate_escape(x, a, b)
+    if kind == SFS:
+        return sfs(x, a, b)
+    if kind == LSO:
+        return lso(x, a, b)
+    return type(x)(0)  # NO_GRADIENT: the plain step
+
+
+def adam(p, m, v, g, step, beta2, rest1, rest2, eps, decay):
+    """p, m, v after an Adam step of size step = lr sqrt(1 - beta2^t) / (1 - beta1^t), eps times sqrt(1 - beta2^t).
+
+    rest1 and rest2 are 1 - beta1 and 1 - beta2, which float32 could not tell to five digits from beta2 = 0.999.
+    """
+    g += decay * p
+    m += rest1 * (g - m)
+    v = beta2 * v + rest2 * g * g
+    return p - step * m / (math.sqrt(v) + eps), m, v
