@@ -1,0 +1,7 @@
+"""The layers of a net, one file each."""
+
+from .base import Layer
+from .linear import Linear
+from .rleaky import RLeaky
+
+__all__ = ["Layer", "Linear", "RLeaky"]
