@@ -73,7 +73,8 @@ class _SquaredError:
 class mse_count_loss(_SquaredError):
     """Mean squared error of spike counts.
 
-    The right neuron is to fire in correct_rate of the T steps, the others in incorrect_rate. With c = sum_t spk[t] and target int(T rate): sum_BC (c - target)^2 / (B C T).
+    The right neuron is to fire in correct_rate of the T steps, the others in incorrect_rate. With c = sum_t spk[t] and
+    target int(T rate): sum_BC (c - target)^2 / (B C T).
 
     Parameters
     ----------

@@ -1,15 +1,34 @@
 """A net: layers in order, forward and backward over all time steps, its parameters in one flat vector."""
 
+import inspect
+import math
 from collections.abc import Mapping
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
 
-from . import backend
-from .layers.base import Array, Layer, Spikes, check_array, check_dtype, check_size
+from . import backend, surrogate
+from .layers.base import Array, Layer, Spikes, aligned, check_array, check_dtype, check_size
+from .layers.linear import Linear
 from .layers.rleaky import RLeaky
 
 ALIGNMENT = 16  # each array begins at a multiple of this many numbers in the flat vector
+
+# What a config may name, and nothing else: a config can come from a file of unknown origin.
+LAYERS: dict[str, type[Linear] | type[RLeaky]] = {"Linear": Linear, "RLeaky": RLeaky}
+SURROGATES = {
+    made.name: made.kind
+    for made in (
+        surrogate.atan(),
+        surrogate.fast_sigmoid(),
+        surrogate.sigmoid(),
+        surrogate.straight_through_estimator(),
+        surrogate.spike_rate_escape(),
+        surrogate.SFS(),
+        surrogate.LSO(),
+    )
+}
 
 
 class Network:
@@ -52,14 +71,14 @@ class Network:
         self._last = last
         self.num_steps = check_size("num_steps", num_steps)
         self.device = device
-        kernels = backend.load(device)
+        self._kernels = backend.load(device)
         found = check_dtype(dtype)
         assert found is not None
         self.dtype = found
         rng = np.random.default_rng(seed)
         for k, layer in enumerate(self.layers):
             layer._build(found, rng)
-            layer._kernels = kernels
+            layer._kernels = self._kernels
             if layer.dtype != found:
                 raise ValueError(f"layer {k}, {layer!r}, is {layer.dtype}; the net is {found}")
         self._flatten()
@@ -69,12 +88,49 @@ class Network:
     def __repr__(self) -> str:
         return f"Network({', '.join(map(repr, self.layers))}, num_steps={self.num_steps})"
 
+    @property
+    def config(self) -> dict[str, Any]:
+        """What rebuilds the net but for its arrays, fit for JSON; where it runs is not part of it.
+
+        Raises
+        ------
+        TypeError
+            if a layer is of a kind that from_config does not know.
+        """
+        layers = []
+        for k, layer in enumerate(self.layers):
+            if not isinstance(layer, Linear | RLeaky):
+                raise TypeError(f"layer {k} must be one of {', '.join(LAYERS)} to have a config; got {layer!r}")
+            layers.append(layer.config)
+        return {"layers": layers, "num_steps": self.num_steps, "dtype": self.dtype.name}
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any], device: str = "cpu") -> Self:
+        """A net of this config, with weights of its own; load_state_dict gives it those of another.
+
+        Raises
+        ------
+        TypeError, ValueError
+            if something in the config is missing, not known or out of its range.
+
+        >>> from snnumba import Linear, RLeaky
+        >>> net = Network(Linear(3, 5), RLeaky(beta=0.9, linear_features=5), num_steps=7)
+        >>> Network.from_config(net.config)
+        Network(Linear(3, 5), RLeaky(beta=0.9, linear_features=5), num_steps=7)
+        """
+        _check_keys("the net's config", config, {"layers", "num_steps", "dtype"})
+        layers = config["layers"]
+        if not isinstance(layers, list):
+            raise ValueError(f"the net's config must have a list of layers; got {layers!r}")
+        made = [_layer_from_config(k, layer) for k, layer in enumerate(layers)]
+        return cls(*made, num_steps=config["num_steps"], dtype=config["dtype"], device=device)
+
     def _flatten(self) -> None:
         """Move what is learnable into one vector, and the gradients into another; layers keep views."""
         learnable = [p for layer in self.layers for p in layer._parameters.values() if p.gradient is not None]
         sizes = [-(-p.value.size // ALIGNMENT) * ALIGNMENT for p in learnable]
-        self.vector = np.zeros(sum(sizes), self.dtype)
-        self.gradient_vector = np.zeros_like(self.vector)
+        self.vector = aligned(sum(sizes), self.dtype)
+        self.gradient_vector = aligned(sum(sizes), self.dtype)
         begin = 0
         for parameter, size in zip(learnable, sizes, strict=True):
             where, shape = slice(begin, begin + parameter.value.size), parameter.value.shape
@@ -107,12 +163,14 @@ class Network:
         else:
             signal = check_array("x", x, self.dtype, ("B", features))[None]
         self._output = None
-        for layer in self.layers:
-            signal = layer._run(signal, self.num_steps)
-        assert isinstance(signal, Spikes)
-        self._output = (self.num_steps, signal.bits.shape[1], signal.size)
+        with self._kernels.team.together():  # over samples
+            for layer in self.layers:
+                signal = layer._run(signal, self.num_steps)
+            assert isinstance(signal, Spikes)
+            spk = self._last._unpacked(signal)
+        self._output = spk.shape
         self._x_shape = np.shape(x)
-        return self._last._unpacked(signal), self._last.mem
+        return spk, self._last.mem
 
     def backward(
         self, dspk: Array | None = None, dmem: Array | None = None, *, input_gradient: bool = False
@@ -139,10 +197,19 @@ class Network:
             dspk = check_array("dspk", dspk, self.dtype, self._output)
         if dmem is not None:
             dmem = check_array("dmem", dmem, self.dtype, self._output)
-        dy = self._last._run_back(dspk, len(self.layers) > 1 or input_gradient, dmem)
-        for k in range(len(self.layers) - 2, -1, -1):
-            assert dy is not None
-            dy = self.layers[k]._run_back(dy, k > 0 or input_gradient)
+        wanted = [input_gradient or k > 0 for k in range(len(self.layers))]
+        for layer, want in zip(self.layers, wanted, strict=True):
+            layer._prepare_back(want)
+        with self._kernels.team.together():  # over samples
+            dy = self._last._run_back(dspk, wanted[-1], dmem)
+            for k in range(len(self.layers) - 2, -1, -1):
+                assert dy is not None
+                dy = self.layers[k]._run_back(dy, wanted[k])
+        with self._kernels.team.together():  # over weights
+            for layer in self.layers:
+                layer._learn_weights()
+        for layer in self.layers:
+            layer._finish_back()
         return None if dy is None else dy.reshape(self._x_shape)
 
     def firing_rates(self) -> dict[str, float]:
@@ -201,3 +268,36 @@ def _check_layers(layers: tuple[Layer, ...]) -> tuple[Layer, ...]:
     if not layers or not isinstance(layers[-1], RLeaky):
         raise ValueError(f"the last layer must be a spiking one; got {layers[-1] if layers else 'no layer'}")
     return layers
+
+
+def _check_keys(name: str, config: Any, keys: set[str]) -> None:
+    """Refuse what is not a mapping with these keys."""
+    if not isinstance(config, Mapping) or config.keys() != keys:
+        seen = ", ".join(map(repr, config)) if isinstance(config, Mapping) else repr(config)
+        raise ValueError(f"{name} must have {', '.join(sorted(keys))}; got {seen or 'nothing'}")
+
+
+def _layer_from_config(k: int, config: Any) -> Layer:
+    """The layer that `config` of a layer describes."""
+    kind = config.get("layer") if isinstance(config, Mapping) else None
+    if not isinstance(kind, str) or kind not in LAYERS:
+        raise ValueError(f"layer {k} must be one of {', '.join(LAYERS)}; got {kind!r}")
+    arguments = {name: value for name, value in config.items() if name != "layer"}
+    try:
+        inspect.signature(LAYERS[kind]).bind(**arguments)
+        if "spike_grad" in arguments:
+            arguments["spike_grad"] = _surrogate_from_config(arguments["spike_grad"])
+        return LAYERS[kind](**arguments)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"layer {k}, {kind}: {error}") from None
+
+
+def _surrogate_from_config(config: Any) -> surrogate.Surrogate:
+    """The surrogate gradient that the config of a layer describes."""
+    _check_keys("spike_grad", config, {"name", "a", "b"})
+    name, a, b = config["name"], config["a"], config["b"]
+    if not isinstance(name, str) or name not in SURROGATES:
+        raise ValueError(f"spike_grad must be one of {', '.join(SURROGATES)}; got {name!r}")
+    if not all(isinstance(value, int | float) and math.isfinite(value) for value in (a, b)):
+        raise ValueError(f"a and b of spike_grad must be finite numbers; got {a!r} and {b!r}")
+    return surrogate.Surrogate(name, SURROGATES[name], a, b)

@@ -85,37 +85,51 @@ def check_array(name: str, x: Any, dtype: np.dtype[Any], shape: Sequence[int | s
     return np.require(x, requirements=["C", "A", "W"])
 
 
+LINE = 64  # bytes of a cache line, and of a vector: one that begins on a line lies in one
+
+
+def aligned(size: int, dtype: npt.DTypeLike) -> Array:
+    """A row of zeros that begins on a cache line."""
+    return _on_line(np.zeros(size * np.dtype(dtype).itemsize + LINE, np.uint8), (size,), dtype)
+
+
+def _on_line(memory: Array, shape: Sequence[int], dtype: npt.DTypeLike) -> Array:
+    """An array in memory, from the first cache line that begins there."""
+    begin = -memory.ctypes.data % LINE
+    return memory[begin : begin + math.prod(shape) * np.dtype(dtype).itemsize].view(dtype).reshape(shape)
+
+
 class Workspace:
     """Arrays that are made once and used again: a training step allocates none."""
 
     def __init__(self) -> None:
-        self._buffers: dict[str, list[Array]] = {}
+        self._memory: dict[str, list[Array]] = {}
 
     def empty(self, name: str, shape: Sequence[int], dtype: npt.DTypeLike) -> Array:
         """An array, contents undefined, in memory of this name that nobody holds an array of any more.
 
         So an array given out stays as it is for as long as its user keeps it.
         """
-        size = math.prod(shape)
-        buffers = self._buffers.setdefault(name, [])
-        for k in range(len(buffers)):
-            # A free buffer has two references, the list's and getrefcount's own; an array given out is a third.
-            if sys.getrefcount(buffers[k]) <= 2:
+        size = math.prod(shape) * np.dtype(dtype).itemsize + LINE
+        memory = self._memory.setdefault(name, [])
+        for k in range(len(memory)):
+            # What is free has two references, the list's and getrefcount's own; an array in it is a third.
+            if sys.getrefcount(memory[k]) <= 2:
                 break
         else:
-            k = len(buffers)
-            buffers.append(np.empty(0, dtype))
-        if buffers[k].dtype != dtype or buffers[k].size < size:
-            buffers[k] = np.empty(size, dtype)
-        return buffers[k][:size].reshape(shape)
+            k = len(memory)
+            memory.append(np.empty(0, np.uint8))
+        if memory[k].size < size:
+            memory[k] = np.empty(size, np.uint8)
+        return _on_line(memory[k], shape, dtype)
 
     def zeros(self, shape: Sequence[int], dtype: npt.DTypeLike) -> Array:
         """Zeros, for reading only."""
-        size = math.prod(shape)
-        buffers = self._buffers.setdefault("zeros", [np.zeros(0, dtype)])
-        if buffers[0].dtype != dtype or buffers[0].size < size:
-            buffers[0] = np.zeros(size, dtype)
-        return buffers[0][:size].reshape(shape)
+        size = math.prod(shape) * np.dtype(dtype).itemsize + LINE
+        memory = self._memory.setdefault("zeros", [np.zeros(0, np.uint8)])
+        if memory[0].size < size:
+            memory[0] = np.zeros(size, np.uint8)
+        return _on_line(memory[0], shape, dtype)
 
 
 class Layer:
@@ -145,9 +159,18 @@ class Layer:
         """Forward over time: x (T or 1, B, ...), 1 where it is constant over the steps."""
         raise NotImplementedError
 
+    def _prepare_back(self, input_gradient: bool) -> None:
+        """Make what _run_back needs beside the samples."""
+
     def _run_back(self, dy: Array, input_gradient: bool) -> Array | None:
-        """Backward from dL/d(output); dL/d(input) if wanted, with the time axis of the input."""
+        """Backward from dL/d(output): dL/d(input) if wanted, with the time axis of the input."""
         raise NotImplementedError
+
+    def _learn_weights(self) -> None:
+        """The gradients of the weights, after _run_back."""
+
+    def _finish_back(self) -> None:
+        """The gradients that are sums of what _run_back left."""
 
     def _build(self, dtype: np.dtype[Any] | None = None, rng: np.random.Generator | None = None) -> None:
         """Make the arrays, if they are not there yet."""

@@ -47,11 +47,23 @@ class Linear(Layer):
         self.in_features = check_size("in_features", in_features)
         self.out_features = check_size("out_features", out_features)
         self.bias = bool(bias)
-        self._x: Any = None  # what forward saw, for backward
-        self._active: Array | None = None  # and where it was not zero
+        self._x: Array | None = None  # what forward saw, for backward; None if it was spikes
+        self._active: Array | None = None  # where that was not zero
+        self._dy: Array | None = None  # what backward got
 
     def __repr__(self) -> str:
         return f"Linear({self.in_features}, {self.out_features}{'' if self.bias else ', bias=False'})"
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """What rebuilds the layer but for its arrays, fit for JSON."""
+        return {
+            "layer": "Linear",
+            "in_features": self.in_features,
+            "out_features": self.out_features,
+            "bias": self.bias,
+            "dtype": None if self._dtype is None else self._dtype.name,
+        }
 
     def _draw(self, rng: np.random.Generator) -> dict[str, tuple[Array, bool]]:
         arrays = {"weight": (uniform(rng, (self.out_features, self.in_features), self.in_features), True)}
@@ -82,46 +94,52 @@ class Linear(Layer):
         TypeError, ValueError
             if dy is not an array of the layer's dtype and forward's output shape.
         """
-        if self._x is None:
+        if self._active is None:
             raise RuntimeError("backward needs a forward pass before it")
-        steps, batch = (self._x.bits if isinstance(self._x, Spikes) else self._x).shape[:2]
+        steps, batch = self._active.shape[:2]
         shape = (batch, self.out_features) if np.ndim(dy) == 2 and steps == 1 else (steps, batch, self.out_features)
         dy = check_array("dy", dy, self.dtype, shape)
-        dx = self._run_back(dy.reshape(steps, batch, -1), input_gradient)
+        self._prepare_back(input_gradient)
+        dx = self._run_back(dy.reshape(steps, batch, self.out_features), input_gradient)
+        self._learn_weights()
         return None if dx is None else dx.reshape(*dy.shape[:-1], self.in_features)
 
     def _run(self, x: Array | Spikes, steps: int) -> Array:
         self._build()
-        kernels, weight = self._kernels, self._parameters["weight"].value
-        bias = self._parameters["bias"].value if self.bias else self._work.zeros(weight.shape[1:], self.dtype)
-        self._x = x
-        values = x.bits if isinstance(x, Spikes) else x
-        rows = values.reshape(-1, values.shape[-1])
-        y = self._work.empty("y", (*values.shape[:2], self.out_features), self.dtype)
-        out = y.reshape(-1, self.out_features)
+        self._x = self._active = self._dy = None  # lets go of their memory
         if isinstance(x, Spikes):
-            kernels.linear_forward_spikes(rows, weight, bias, out)
+            self._active = x.bits
         else:
-            words = kernels.num_words(self.in_features)
-            self._active = None
-            self._active = self._work.empty("active", (len(rows), words), np.uint64)
-            kernels.linear_forward(rows, weight, bias, out, self._active)
+            words = self._kernels.num_words(self.in_features)
+            self._active = self._work.empty("active", (*x.shape[:2], words), np.uint64)
+            self._kernels.find_active(x, self._active)
+            self._x = x
+        y = self._work.empty("y", (*self._active.shape[:2], self.out_features), self.dtype)
+        self._kernels.linear_forward(self._x, self._active, self._parameters["weight"].value, self._bias(), y)
         return y
 
+    def _prepare_back(self, input_gradient: bool) -> None:
+        if input_gradient:
+            weight = self._parameters["weight"].value
+            self._transposed = self._work.empty("transposed", weight.shape[::-1], self.dtype)
+            self._kernels.transpose(weight, self._transposed)
+
     def _run_back(self, dy: Array, input_gradient: bool) -> Array | None:
-        kernels, weight = self._kernels, self._parameters["weight"]
-        d = dy.reshape(-1, self.out_features)
-        dweight = weight.gradient
-        dbias = self._parameters["bias"].gradient if self.bias else self._work.empty("dbias", d.shape[1:], self.dtype)
-        if isinstance(self._x, Spikes):
-            bits = self._x.bits
-            kernels.linear_backward_spikes(bits.reshape(len(d), -1), d, dweight, dbias, False)
-        else:
-            kernels.linear_backward(self._x.reshape(len(d), -1), self._active, d, dweight, dbias, False)
+        self._dy = dy
         if not input_gradient:
             return None
-        transposed = self._work.empty("transposed", weight.value.shape[::-1], self.dtype)
-        kernels.transpose(weight.value, transposed)
         dx = self._work.empty("dx", (*dy.shape[:2], self.in_features), self.dtype)
-        kernels.linear_backward_input(d, transposed, dx.reshape(-1, self.in_features))
+        self._kernels.linear_backward_input(dy, self._transposed, dx)
         return dx
+
+    def _learn_weights(self) -> None:
+        dweight = self._parameters["weight"].gradient
+        if self.bias:
+            dbias = self._parameters["bias"].gradient
+        else:
+            dbias = self._work.empty("dbias", (self.out_features,), self.dtype)
+        self._kernels.linear_backward(self._x, self._active, self._dy, dweight, dbias, False)
+
+    def _bias(self) -> Array:
+        """The bias, or zeros in its place."""
+        return self._parameters["bias"].value if self.bias else self._work.zeros((self.out_features,), self.dtype)

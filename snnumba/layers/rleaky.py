@@ -80,6 +80,24 @@ class RLeaky(Layer):
     def __repr__(self) -> str:
         return f"RLeaky(beta={self._beta.tolist()}, linear_features={self.in_features})"
 
+    @property
+    def config(self) -> dict[str, Any]:
+        """What rebuilds the layer but for its arrays, fit for JSON."""
+        surrogate = self.spike_grad
+        return {
+            "layer": "RLeaky",
+            "beta": self._beta.tolist(),
+            "linear_features": self.in_features,
+            "threshold": self._threshold.tolist(),
+            "spike_grad": {"name": surrogate.name, "a": surrogate.a, "b": surrogate.b},
+            "learn_beta": self.learn_beta,
+            "learn_threshold": self.learn_threshold,
+            "learn_recurrent": self.learn_recurrent,
+            "reset_mechanism": self.reset_mechanism,
+            "reset_delay": self.reset_delay,
+            "dtype": None if self._dtype is None else self._dtype.name,
+        }
+
     def _draw(self, rng: np.random.Generator) -> dict[str, tuple[Array, bool]]:
         n = self.in_features
         return {
@@ -143,7 +161,10 @@ class RLeaky(Layer):
         for name, d in (("dspk", dspk), ("dmem", dmem)):
             given[name] = None if d is None else check_array(name, d, self.dtype, shape)
         whole = self._tape["mem"].shape
+        self._prepare_back(True)
         dcurrent = self._back_over_time(**{name: None if d is None else d.reshape(whole) for name, d in given.items()})
+        self._learn_weights()
+        self._finish_back()
         if self.dspk0 is not None and self.dmem0 is not None and len(shape) == 2:
             self.dspk0, self.dmem0 = self.dspk0[0], self.dmem0[0]
         return dcurrent.reshape(shape)
@@ -174,9 +195,9 @@ class RLeaky(Layer):
         if not self._tape:
             raise RuntimeError("firing_rate needs a forward pass before it")
         bits = self._tape["bits"][1:]
-        counts = self._work.empty("counts", (bits.shape[0] * bits.shape[1],), np.int64)
-        self._kernels.count_bits(bits.reshape(len(counts), -1), counts)
-        return float(counts.sum()) / (len(counts) * self.in_features)
+        counts = self._work.empty("counts", bits.shape[1:2], np.int64)
+        self._kernels.count_bits(bits, counts)
+        return float(counts.sum()) / (len(bits) * len(counts) * self.in_features)
 
     @property
     def mem(self) -> Array:
@@ -233,23 +254,29 @@ class RLeaky(Layer):
         }
         return Spikes(bits[1:], n), mem
 
+    def _prepare_back(self, input_gradient: bool) -> None:
+        weight = self._parameters["recurrent.weight"].value
+        self._tape["transposed"] = self._work.empty("transposed", weight.shape, self.dtype)
+        self._kernels.transpose(weight, self._tape["transposed"])
+
     def _back_over_time(self, dspk: Array | None, dmem: Array | None) -> Array:
-        """dL/dcurrent at every step; fills gradients, dspk0 and dmem0."""
+        """dL/dcurrent at every step, and dspk0 and dmem0."""
+        tape, work, dtype = self._tape, self._work, self.dtype
         self.dspk0 = self.dmem0 = None
-        tape, work, dtype, kernels = self._tape, self._work, self.dtype, self._kernels
+        tape.pop("dcurrent", None)
         steps, batch, n = tape["mem"].shape
-        weight, bias = self._parameters["recurrent.weight"], self._parameters["recurrent.bias"]
-        transposed = work.empty("transposed", (n, n), dtype)
-        kernels.transpose(weight.value, transposed)
-        partial = -(-batch // kernels.BLOCK), n
-        dbeta, dthreshold = work.empty("dbeta", partial, dtype), work.empty("dthreshold", partial, dtype)
-        dcurrent = work.empty("dcurrent", (steps, batch, n), dtype)
-        dspk0, dmem0 = work.empty("dspk0", (batch, n), dtype), work.empty("dmem0", (batch, n), dtype)
+        partial = -(-batch // self._kernels.BLOCK), n
+        tape["dbeta"], tape["dthreshold"] = (
+            work.empty("dbeta", partial, dtype),
+            work.empty("dthreshold", partial, dtype),
+        )
+        dcurrent = tape["dcurrent"] = work.empty("dcurrent", (steps, batch, n), dtype)
+        self.dspk0, self.dmem0 = work.empty("dspk0", (batch, n), dtype), work.empty("dmem0", (batch, n), dtype)
         none = work.zeros((1, 1, n), dtype)
-        kernels.rleaky_linear_backward(
+        self._kernels.rleaky_linear_backward(
             none if dspk is None else dspk,
             none if dmem is None else dmem,
-            transposed,
+            tape["transposed"],
             tape["beta"],
             tape["threshold"],
             tape["mem0"],
@@ -262,38 +289,37 @@ class RLeaky(Layer):
             self.reset_delay,
             self.learn_beta or self.learn_threshold,
             dcurrent,
-            dspk0,
-            dmem0,
-            dbeta,
-            dthreshold,
+            self.dspk0,
+            self.dmem0,
+            tape["dbeta"],
+            tape["dthreshold"],
         )
-        if self.learn_recurrent:
-            bits, spk0 = tape["bits"], tape["spk0"]
-            first = 0
-            if spk0 is not None:  # it need not be zeros and ones
-                kernels.linear_backward(spk0, bits[0], dcurrent[0], weight.gradient, bias.gradient, False)
-                first = 1
-            kernels.linear_backward_spikes(
-                bits[first:-1].reshape((steps - first) * batch, bits.shape[2]),
-                dcurrent[first:].reshape((steps - first) * batch, n),
-                weight.gradient,
-                bias.gradient,
-                first > 0,
-            )
+        return dcurrent
+
+    def _learn_weights(self) -> None:
+        weight, bias = self._parameters["recurrent.weight"], self._parameters["recurrent.bias"]
+        if weight.gradient is None:
+            return
+        bits, spk0, dcurrent = self._tape["bits"], self._tape["spk0"], self._tape["dcurrent"]
+        first = 0
+        if spk0 is not None:  # it need not be zeros and ones
+            self._kernels.linear_backward(spk0[None], bits[:1], dcurrent[:1], weight.gradient, bias.gradient, False)
+            first = 1
+        self._kernels.linear_backward(None, bits[first:-1], dcurrent[first:], weight.gradient, bias.gradient, first > 0)
+
+    def _finish_back(self) -> None:
         beta, threshold = self._parameters["beta"], self._parameters["threshold"]
         if beta.gradient is not None:
             inside = (beta.value >= 0) & (beta.value <= 1)
-            beta.gradient[...] = _sum_to(dbeta, beta.value.shape) * inside
+            beta.gradient[...] = _sum_to(self._tape["dbeta"], beta.value.shape) * inside
         if threshold.gradient is not None:
-            threshold.gradient[...] = _sum_to(dthreshold, threshold.value.shape)
-        self.dspk0, self.dmem0 = dspk0, dmem0
-        return dcurrent
+            threshold.gradient[...] = _sum_to(self._tape["dthreshold"], threshold.value.shape)
 
     def _unpacked(self, spikes: Spikes) -> Array:
         """The spikes as zeros and ones (T, B, N)."""
         bits = spikes.bits
         spk = self._work.empty("float spk", (*bits.shape[:2], spikes.size), self.dtype)
-        self._kernels.unpack(bits.reshape(-1, bits.shape[2]), spk.reshape(-1, spikes.size))
+        self._kernels.unpack(bits, spk)
         return spk
 
 

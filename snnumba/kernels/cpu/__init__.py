@@ -5,15 +5,15 @@ from ._threads import available_threads, team
 from .batch import gather
 from .bits import count_bits, num_words, unpack
 from .dense import (
+    BLOCK,
+    find_active,
     linear_backward,
     linear_backward_input,
-    linear_backward_spikes,
     linear_forward,
-    linear_forward_spikes,
     sum_over_time,
     transpose,
 )
-from .lif import BLOCK, rleaky_linear_backward, rleaky_linear_forward
+from .lif import rleaky_linear_backward, rleaky_linear_forward
 from .loss import largest_sum, mse_count, mse_membrane
 from .optimizer import adam
 
@@ -23,13 +23,12 @@ __all__ = [
     "available_threads",
     "cache_folder",
     "count_bits",
+    "find_active",
     "gather",
     "largest_sum",
     "linear_backward",
     "linear_backward_input",
-    "linear_backward_spikes",
     "linear_forward",
-    "linear_forward_spikes",
     "mse_count",
     "mse_membrane",
     "num_words",

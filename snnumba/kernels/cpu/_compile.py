@@ -1,9 +1,9 @@
 """How CPU kernels are compiled, where the machine code is kept between runs, and how a kernel is spread over threads.
 
 A kernel is a serial loop nest over a range of samples or rows that releases the interpreter lock; _threads.py cuts
-the range. Machine code is cached in <user cache>/snnumba/<hash of the kernel sources>: Numba's own cache does not see an
-edit in a rule that a kernel imports from another file, the hash does. Where that folder cannot be written, nothing is
-cached.
+the range. Machine code is cached in <user cache>/snnumba/<hash of the kernel sources>: Numba's own cache does not see
+an edit in a rule that a kernel imports from another file, the hash does. Where that folder cannot be written, nothing
+is cached.
 """
 
 import hashlib
@@ -21,7 +21,7 @@ from numba.core import config
 from numba.misc.appdirs import user_cache_dir
 
 from .. import rules as scalar_rules
-from ._threads import team
+from ._threads import Call, team
 
 
 def _source_hash() -> str:
@@ -86,7 +86,7 @@ class Kernel:
         self.grain = grain
 
     def __call__(self, *args: Any) -> None:
-        team.run(self.compiled, self.items(*args), self.grain, args)
+        team.run(Call(self.compiled, self.items(*args), self.grain, args))
 
 
 def kernel(items: Callable[..., int], grain: int = 1) -> Callable[[Callable[..., Any]], Kernel]:

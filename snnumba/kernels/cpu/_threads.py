@@ -1,15 +1,28 @@
-"""The threads that run a kernel together.
+"""The threads that run kernels together.
 
 A kernel's items are cut into one contiguous range a thread; every item is computed in the same way whichever thread
 does it, so results do not depend on the number of threads. Kernels are serial and release the interpreter lock, so
 plain Python threads serve: nothing breaks under fork, and a second Python thread that comes while the team is busy
 does its work alone.
+
+Waking a sleeping thread takes about 50 us, as long as a kernel. So who waits first watches a number in memory, without
+the interpreter lock, for about as long as it takes to come from one step of training to the next; then it sleeps.
 """
 
 import os
 import threading
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import numba
+import numpy as np
+from numba import types
+from numba.core import config
+from numba.extending import intrinsic
+
+WATCH = 200_000  # looks at the number before sleeping: about 100 us
+STAGGER = 6_000  # looks before a worker takes the interpreter lock, times its place: who called needs it for 3 us
 
 
 def available_threads() -> int:
@@ -19,53 +32,122 @@ def available_threads() -> int:
     return os.cpu_count() or 1
 
 
-class _Worker(threading.Thread):
-    """A thread that waits for a call, does it, and says so."""
+class Call(NamedTuple):
+    """A kernel's loop nest, function(begin, end, *args), over items in ranges that begin at multiples of grain."""
+
+    function: Callable[..., Any]
+    items: int
+    grain: int
+    args: tuple[Any, ...]
+
+    def chunk(self, threads: int) -> int:
+        """How many items a thread gets."""
+        return -(-self.items // (threads * self.grain)) * self.grain
+
+    def run(self, threads: int, place: int) -> None:
+        """Do the share of the thread with this place, 0 to threads - 1."""
+        chunk = self.chunk(threads)
+        begin = place * chunk
+        if begin < self.items:
+            self.function(begin, min(begin + chunk, self.items), *self.args)
+
+
+@intrinsic
+def _load(typing, numbers, index):
+    """numbers[index], read from memory each time."""
+
+    def generate(context, builder, signature, args):
+        array = context.make_array(signature.args[0])(context, builder, args[0])
+        pointer = builder.gep(array.data, [args[1]])
+        return builder.load_atomic(pointer, "acquire", 8)
+
+    return types.int64(types.Array(types.int64, 1, "C"), types.intp), generate
+
+
+@numba.njit(nogil=True)
+def _watch(numbers, index, value, looks, more):
+    """Look until numbers[index] is value, `looks` times at most, then `more` times for nothing; was it value?"""
+    for _ in range(looks):
+        if _load(numbers, index) == value:
+            for _ in range(more):
+                _load(numbers, index)
+            return True
+    return False
+
+
+class _Signal:
+    """A number that one thread raises and another waits for; both hold the interpreter lock outside of _watch."""
 
     def __init__(self) -> None:
-        super().__init__(name="snnumba", daemon=True)
-        self.call: tuple[Callable[..., Any], tuple[Any, ...]] | None = None
-        self.error: BaseException | None = None
-        self._go = threading.Lock()
-        self._done = threading.Lock()
-        self._go.acquire()
-        self._done.acquire()
+        self._number = np.zeros(8, np.int64)  # a cache line
+        self._asleep = False
+        self._bell = threading.Lock()
+        self._bell.acquire()
+
+    def raise_to(self, value: int) -> None:
+        self._number[0] = value
+        if self._asleep and self._bell.locked():
+            self._bell.release()
+
+    def wait_for(self, value: int, more: int = 0) -> None:
+        if _watch(self._number, 0, value, WATCH, more):
+            return
+        self._asleep = True
+        while self._number[0] != value:
+            self._bell.acquire()
+        self._asleep = False
+
+
+class _Worker(threading.Thread):
+    """A thread that does its share of calls when asked to."""
+
+    def __init__(self, place: int) -> None:
+        super().__init__(name=f"snnumba-{place}", daemon=True)
+        self._place = place
+        self._asked, self._done = _Signal(), _Signal()
+        self._number = 0
+        self._calls: list[Call] | None = None
+        self._threads = 0
+        self._error: BaseException | None = None
         self.start()
 
-    def submit(self, function: Callable[..., Any], args: tuple[Any, ...]) -> None:
-        self.call = function, args
-        self._go.release()
+    def ask(self, calls: list[Call] | None, threads: int) -> None:
+        """Do the share of calls; None: end."""
+        self._calls, self._threads = calls, threads
+        self._number += 1
+        self._asked.raise_to(self._number)
 
     def wait(self) -> None:
-        self._done.acquire()
-        if self.error is not None:
-            error, self.error = self.error, None
+        """Wait for the share to be done; raise what it raised."""
+        self._done.wait_for(self._number)
+        if self._error is not None:
+            error, self._error = self._error, None
             raise error
 
-    def stop(self) -> None:
-        self.call = None
-        self._go.release()
-
     def run(self) -> None:
+        number = 0
         while True:
-            self._go.acquire()
-            if self.call is None:
+            number += 1
+            self._asked.wait_for(number, STAGGER * self._place)
+            if self._calls is None:
                 return
-            function, args = self.call
             try:
-                function(*args)
+                for call in self._calls:
+                    call.run(self._threads, self._place)
             except BaseException as error:
-                self.error = error
-            self._done.release()
+                self._error = error
+            self._calls = None
+            self._done.raise_to(number)
 
 
 class Team:
-    """Threads that share the items of a kernel."""
+    """Threads that share the items of kernels."""
 
     def __init__(self, threads: int) -> None:
         self.threads = threads
         self._workers: list[_Worker] = []
         self._busy = threading.Lock()
+        self._collected = threading.local()
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(after_in_child=self._forget)
 
@@ -78,29 +160,62 @@ class Team:
         """Use this many threads from now on."""
         with self._busy:
             while len(self._workers) > threads - 1:
-                self._workers.pop().stop()
+                self._workers.pop().ask(None, 0)
             self.threads = threads
 
-    def run(self, function: Callable[..., Any], items: int, grain: int, args: tuple[Any, ...]) -> None:
-        """Call function(begin, end, *args) over [0, items), in ranges that begin at multiples of grain."""
-        chunk = -(-items // (self.threads * grain)) * grain
-        if chunk >= items or not self._busy.acquire(blocking=False):
-            function(0, items, *args)
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Run the kernels called inside at its end, each thread its share of one after the other, without waiting.
+
+        So a kernel inside must not need what another thread's share of an earlier one writes: kernels over samples
+        go together, whose shares are the same samples.
+        """
+        if getattr(self._collected, "calls", None) is not None:  # inside another: that one's end is the end
+            yield
+            return
+        calls: list[Call] = []
+        self._collected.calls = calls
+        try:
+            yield
+        finally:
+            self._collected.calls = None
+        self._run(calls)
+
+    def run(self, call: Call) -> None:
+        """Run a kernel, now or, inside together(), at its end."""
+        calls = getattr(self._collected, "calls", None)
+        if calls is None:
+            self._run([call])
+        else:
+            calls.append(call)
+
+    def _run(self, calls: list[Call]) -> None:
+        threads = self.threads
+        helpers = max((-(-call.items // call.chunk(threads)) for call in calls if call.items), default=1) - 1
+        if helpers < 1 or config.DISABLE_JIT or not self._busy.acquire(blocking=False):
+            for call in calls:
+                call.run(1, 0)
             return
         try:
-            while len(self._workers) < self.threads - 1:
-                self._workers.append(_Worker())
-            called = []
-            for worker, begin in zip(self._workers, range(chunk, items, chunk), strict=False):
-                worker.submit(function, (begin, min(begin + chunk, items), *args))
-                called.append(worker)
+            while len(self._workers) < helpers:
+                self._workers.append(_Worker(len(self._workers) + 1))
+            asked = self._workers[:helpers]
+            for worker in asked:
+                worker.ask(calls, threads)
             try:
-                function(0, chunk, *args)
+                for call in calls:
+                    call.run(threads, 0)
             finally:
-                for worker in called:
+                for worker in asked:
                     worker.wait()
         finally:
             self._busy.release()
 
 
-team = Team(int(os.environ.get("SNNUMBA_NUM_THREADS", 0)) or available_threads())
+def _threads_wanted() -> int:
+    """SNNUMBA_NUM_THREADS where that is a positive number, else all cores this process may use."""
+    wanted = os.environ.get("SNNUMBA_NUM_THREADS", "")
+    return int(wanted) if wanted.isdigit() and int(wanted) > 0 else available_threads()
+
+
+team = Team(_threads_wanted())

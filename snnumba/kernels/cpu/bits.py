@@ -11,6 +11,7 @@ from numba.core import config
 from numba.extending import intrinsic
 
 from ._compile import kernel, part
+from .vector import add, fused, lanes, load, load_part, store, store_part
 
 ONE = np.uint64(1)
 ZERO = np.uint64(0)
@@ -79,70 +80,111 @@ def pack_nonzero(x, bits):
 
 
 @part
-def add_rows(bits, table, out):
-    """out += the rows of table that the bits choose, four at a time so that out is read and written less."""
-    for w in range(bits.shape[0]):
-        word = bits[w]
-        first = 64 * w
-        count = popcount(word)
-        for _ in range(count // 4):
-            i = first + lowest(word)
-            word &= word - ONE
-            j = first + lowest(word)
-            word &= word - ONE
-            k = first + lowest(word)
-            word &= word - ONE
-            m = first + lowest(word)
-            word &= word - ONE
-            for n in range(out.shape[0]):
-                out[n] += (table[i, n] + table[j, n]) + (table[k, n] + table[m, n])
-        for _ in range(count % 4):
-            i = first + lowest(word)
-            word &= word - ONE
-            for n in range(out.shape[0]):
-                out[n] += table[i, n]
+def store4(row, c, width, v0, v1, v2, v3):
+    """Four vectors into a row, from row[c] on."""
+    store(row, c, v0)
+    store(row, c + width, v1)
+    store(row, c + 2 * width, v2)
+    store(row, c + 3 * width, v3)
 
 
 @part
-def add_scaled_rows(bits, x, table, out):
-    """out += x[i] table[i] over the elements i that the bits choose."""
-    for w in range(bits.shape[0]):
-        word = bits[w]
-        first = 64 * w
-        count = popcount(word)
-        for _ in range(count // 4):
-            i = first + lowest(word)
-            word &= word - ONE
-            j = first + lowest(word)
-            word &= word - ONE
-            k = first + lowest(word)
-            word &= word - ONE
-            m = first + lowest(word)
-            word &= word - ONE
-            for n in range(out.shape[0]):
-                out[n] += x[i] * table[i, n] + x[j] * table[j, n] + (x[k] * table[k, n] + x[m] * table[m, n])
-        for _ in range(count % 4):
-            i = first + lowest(word)
-            word &= word - ONE
-            for n in range(out.shape[0]):
-                out[n] += x[i] * table[i, n]
+def add_rows(bits, x, table, out):
+    """out += sum_i x[i] table[i] over the elements i that the bits choose, in order; x None: all are 1.
+
+    Eight vectors of out, 128 float32, are in registers at a time, then one.
+    """
+    n, width = out.shape[0], lanes(out)
+    c = 0
+    while c + 8 * width <= n:
+        c1, c2, c3 = c + width, c + 2 * width, c + 3 * width
+        c4, c5, c6, c7 = c + 4 * width, c + 5 * width, c + 6 * width, c + 7 * width
+        o0, o1, o2, o3 = load(out, c), load(out, c1), load(out, c2), load(out, c3)
+        o4, o5, o6, o7 = load(out, c4), load(out, c5), load(out, c6), load(out, c7)
+        for w in range(bits.shape[0]):
+            word = bits[w]
+            while word != 0:
+                i = 64 * w + lowest(word)
+                word &= word - ONE
+                row = table[i]
+                r0, r1, r2, r3 = load(row, c), load(row, c1), load(row, c2), load(row, c3)
+                r4, r5, r6, r7 = load(row, c4), load(row, c5), load(row, c6), load(row, c7)
+                if x is None:
+                    o0, o1, o2, o3 = add(o0, r0), add(o1, r1), add(o2, r2), add(o3, r3)
+                    o4, o5, o6, o7 = add(o4, r4), add(o5, r5), add(o6, r6), add(o7, r7)
+                else:
+                    xi = x[i]
+                    o0, o1, o2, o3 = fused(xi, r0, o0), fused(xi, r1, o1), fused(xi, r2, o2), fused(xi, r3, o3)
+                    o4, o5, o6, o7 = fused(xi, r4, o4), fused(xi, r5, o5), fused(xi, r6, o6), fused(xi, r7, o7)
+        store4(out, c, width, o0, o1, o2, o3)
+        store4(out, c4, width, o4, o5, o6, o7)
+        c += 8 * width
+    while c < n:
+        o0 = load_part(out, c, n - c)
+        for w in range(bits.shape[0]):
+            word = bits[w]
+            while word != 0:
+                i = 64 * w + lowest(word)
+                word &= word - ONE
+                row = load_part(table[i], c, n - c)
+                o0 = add(o0, row) if x is None else fused(x[i], row, o0)
+        store_part(out, c, o0, n - c)
+        c += width
 
 
-@kernel(lambda bits, *_: bits.shape[0], grain=1024)
+@part
+def add_to_rows(bits, x, d, begin, end, table):
+    """table[i] += x[i] d over the elements i in [begin, end) that the bits choose; x None: all are 1."""
+    n, width = d.shape[0], lanes(d)
+    words = range(begin // 64, (end + 63) // 64)
+    c = 0
+    while c + 4 * width <= n:
+        c1, c2, c3 = c + width, c + 2 * width, c + 3 * width
+        d0, d1, d2, d3 = load(d, c), load(d, c1), load(d, c2), load(d, c3)
+        for w in words:
+            word = clip(bits[w], 64 * w, begin, end)
+            while word != 0:
+                i = 64 * w + lowest(word)
+                word &= word - ONE
+                row = table[i]
+                t0, t1, t2, t3 = load(row, c), load(row, c1), load(row, c2), load(row, c3)
+                if x is None:
+                    t0, t1, t2, t3 = add(t0, d0), add(t1, d1), add(t2, d2), add(t3, d3)
+                else:
+                    xi = x[i]
+                    t0, t1, t2, t3 = fused(xi, d0, t0), fused(xi, d1, t1), fused(xi, d2, t2), fused(xi, d3, t3)
+                store4(row, c, width, t0, t1, t2, t3)
+        c += 4 * width
+    while c < n:
+        d0 = load_part(d, c, n - c)
+        for w in words:
+            word = clip(bits[w], 64 * w, begin, end)
+            while word != 0:
+                i = 64 * w + lowest(word)
+                word &= word - ONE
+                row = table[i]
+                t0 = load_part(row, c, n - c)
+                store_part(row, c, add(t0, d0) if x is None else fused(x[i], d0, t0), n - c)
+        c += width
+
+
+@kernel(lambda bits, *_: bits.shape[1], grain=16)
 def unpack(begin, end, bits, out):
-    """out[r, n] = bit n of row r, as 0 or 1; bits (R, ceil(N/64)) uint64, out (R, N) float."""
-    for r in range(begin, end):
-        for n in range(out.shape[1]):
-            out[r, n] = (bits[r, n // 64] >> np.uint64(n % 64)) & ONE
+    """out[t, b, n] = bit n of row (t, b), as 0 or 1; bits (T, B, ceil(N/64)) uint64, out (T, B, N) float."""
+    for b in range(begin, end):
+        for t in range(bits.shape[0]):
+            for n in range(out.shape[2]):
+                out[t, b, n] = (bits[t, b, n // 64] >> np.uint64(n % 64)) & ONE
 
 
-@kernel(lambda bits, *_: bits.shape[0], grain=4096)
+@kernel(lambda bits, *_: bits.shape[1], grain=4096)
 def count_bits(begin, end, bits, counts):
-    """counts[r] = number of bits set in row r; bits (R, W) uint64, counts (R,) int64."""
-    for r in range(begin, end):
-        counts[r] = 0
-        for w in range(bits.shape[1]):
-            counts[r] += popcount(bits[r, w])
+    """counts[b] = how many bits of sample b are set; bits (T, B, W) uint64, counts (B,) int64."""
+    for b in range(begin, end):
+        counts[b] = 0
+        for t in range(bits.shape[0]):
+            for w in range(bits.shape[2]):
+                counts[b] += popcount(bits[t, b, w])
 
 
 __all__ = ["count_bits", "num_words", "unpack"]

@@ -4,7 +4,7 @@ Eqs. (1) to (7) are in rules.py; here is what runs over time. rec is the feedbac
 
     (8)  i[t] = current[t] + rec(s[t-1]),        rec(s) = s W + b                   linear feedback
     (9)  a_s[t] = dL/ds[t] + d[t+1] W^T,         a_u[t] = dL/du[t] + beta d[t+1]
-    (10) dW = sum_t s[t-1]^T d[t],  db = sum_t d[t]                                 dense.linear_backward_spikes
+    (10) dW = sum_t s[t-1]^T d[t],  db = sum_t d[t]                                 dense.linear_backward
 
 Forward, each sample goes through all its steps before the next one starts, so that its state stays in cache. Backward,
 the product in (9) takes BLOCK samples together.
@@ -12,10 +12,8 @@ Sources: Henkes et al. 2022, arXiv:2210.03515; Neftci et al. 2019, arXiv:1901.09
 """
 
 from ._compile import kernel, part, rules
-from .bits import add_rows, add_scaled_rows, pack_above, pack_nonzero
-from .dense import product
-
-BLOCK = 16
+from .bits import add_rows, pack_above, pack_nonzero
+from .dense import BLOCK, product
 
 spike, surrogate = rules.spike, rules.surrogate
 lif_potential, lif_settle = rules.lif_potential, rules.lif_settle
@@ -85,9 +83,9 @@ def rleaky_linear_forward(
                 i[n] = c[n] + bias[n]
             if t == 0:
                 pack_nonzero(spk0[b], spk[0, b])
-                add_scaled_rows(spk[0, b], spk0[b], weight, i)
+                add_rows(spk[0, b], spk0[b], weight, i)
             else:
-                add_rows(spk[t, b], weight, i)
+                add_rows(spk[t, b], None, weight, i)
             u = mem[t - 1, b] if t > 0 else mem0[b]
             step_row(u, i, beta, threshold, reset, delay, mem[t, b], spk[t + 1, b])
 

@@ -1,0 +1,186 @@
+"""Rows in vector registers: 64 bytes of a row, 16 float32 or 8 float64, as one value.
+
+LLVM's own vectorisation of a loop over a row first asks whether its arrays overlap, and keeps sums in memory. A kernel
+with a short inner loop says here itself what stays in a register. Any processor runs it; AVX-512 takes a vector whole.
+
+`count` cuts a vector at the end of a row: lanes from count on are not touched, and read as 0.
+"""
+
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.core import config
+from numba.extending import intrinsic, models, register_model
+
+BYTES = 64
+
+
+class Vector(types.Type):
+    """As many numbers of a float type as BYTES holds."""
+
+    def __init__(self, dtype):
+        self.dtype = dtype
+        super().__init__(f"Vector({dtype})")
+
+
+@register_model(Vector)
+class _VectorModel(models.PrimitiveModel):
+    def __init__(self, manager, vector):
+        super().__init__(manager, vector, _llvm(vector.dtype))
+
+
+def _llvm(dtype):
+    """The LLVM vector of a float type."""
+    return ir.VectorType(ir.FloatType() if dtype == types.float32 else ir.DoubleType(), _lanes(dtype))
+
+
+def _lanes(dtype):
+    return BYTES * 8 // dtype.bitwidth
+
+
+def _suffix(dtype):
+    """How LLVM's names of functions on vectors and pointers to them end."""
+    return f"v{_lanes(dtype)}f{dtype.bitwidth}"
+
+
+def _pointer(context, builder, array_type, array, index):
+    """The address of element index of a row, as one of a vector."""
+    data = context.make_array(array_type)(context, builder, array).data
+    return builder.bitcast(builder.gep(data, [index]), _llvm(array_type.dtype).as_pointer())
+
+
+def _mask(builder, dtype, count):
+    """Which lanes lie before count."""
+    n, index = _lanes(dtype), ir.IntType(64)
+    lanes = ir.Constant(ir.VectorType(index, n), list(range(n)))
+    return builder.icmp_signed("<", lanes, _broadcast(builder, count, n))
+
+
+def _broadcast(builder, scalar, n):
+    vector = ir.VectorType(scalar.type, n)
+    first = builder.insert_element(ir.Constant(vector, ir.Undefined), scalar, ir.Constant(ir.IntType(32), 0))
+    zeros = ir.Constant(ir.VectorType(ir.IntType(32), n), [0] * n)
+    return builder.shuffle_vector(first, ir.Constant(vector, ir.Undefined), zeros)
+
+
+def _declare(builder, name, returns, arguments):
+    """A function of LLVM's."""
+    module = builder.module
+    return module.globals.get(name) or ir.Function(module, ir.FunctionType(returns, arguments), name)
+
+
+@intrinsic
+def lanes(typing, row):
+    """How many numbers of the row's type a vector holds."""
+    n = _lanes(row.dtype)
+    return types.intp(row), lambda context, builder, signature, args: ir.Constant(ir.IntType(64), n)
+
+
+@intrinsic
+def load(typing, row, index):
+    """The vector at row[index]."""
+
+    def generate(context, builder, signature, args):
+        return builder.load(_pointer(context, builder, row, args[0], args[1]), align=row.dtype.bitwidth // 8)
+
+    return Vector(row.dtype)(row, types.intp), generate
+
+
+@intrinsic
+def store(typing, row, index, vector):
+    """row[index:] = vector."""
+
+    def generate(context, builder, signature, args):
+        pointer = _pointer(context, builder, row, args[0], args[1])
+        builder.store(args[2], pointer, align=row.dtype.bitwidth // 8)
+        return context.get_dummy_value()
+
+    return types.none(row, types.intp, vector), generate
+
+
+@intrinsic
+def load_part(typing, row, index, count):
+    """The first count lanes of the vector at row[index]."""
+
+    def generate(context, builder, signature, args):
+        dtype, vector = row.dtype, _llvm(row.dtype)
+        mask = _mask(builder, dtype, args[2])
+        pointer = _pointer(context, builder, row, args[0], args[1])
+        name = f"llvm.masked.load.{_suffix(dtype)}.p0"
+        function = _declare(builder, name, vector, [pointer.type, ir.IntType(32), mask.type, vector])
+        align = ir.Constant(ir.IntType(32), dtype.bitwidth // 8)
+        return builder.call(function, [pointer, align, mask, ir.Constant(vector, None)])
+
+    return Vector(row.dtype)(row, types.intp, types.intp), generate
+
+
+@intrinsic
+def store_part(typing, row, index, vector, count):
+    """row[index : index + count] = the first lanes of vector."""
+
+    def generate(context, builder, signature, args):
+        dtype = row.dtype
+        mask = _mask(builder, dtype, args[3])
+        pointer = _pointer(context, builder, row, args[0], args[1])
+        name = f"llvm.masked.store.{_suffix(dtype)}.p0"
+        function = _declare(builder, name, ir.VoidType(), [args[2].type, pointer.type, ir.IntType(32), mask.type])
+        align = ir.Constant(ir.IntType(32), dtype.bitwidth // 8)
+        builder.call(function, [args[2], pointer, align, mask])
+        return context.get_dummy_value()
+
+    return types.none(row, types.intp, vector, types.intp), generate
+
+
+@intrinsic
+def add(typing, a, b):
+    """a + b."""
+    return a(a, b), lambda context, builder, signature, args: builder.fadd(*args)
+
+
+@intrinsic
+def fused(typing, scalar, a, b):
+    """scalar * a + b, rounded once."""
+
+    def generate(context, builder, signature, args):
+        vector = _llvm(a.dtype)
+        function = _declare(builder, f"llvm.fma.{_suffix(a.dtype)}", vector, [vector] * 3)
+        return builder.call(function, [_broadcast(builder, args[0], _lanes(a.dtype)), args[1], args[2]])
+
+    return a(a.dtype, a, b), generate
+
+
+@intrinsic
+def zero(typing, row):
+    """A vector of zeros of the row's type."""
+    return Vector(row.dtype)(row), lambda context, builder, signature, args: ir.Constant(_llvm(row.dtype), None)
+
+
+if config.DISABLE_JIT:  # plain Python: a vector is a NumPy array
+
+    def lanes(row):
+        return BYTES // row.itemsize
+
+    def zero(row):
+        return np.zeros(lanes(row), row.dtype)
+
+    def load(row, index):
+        return row[index : index + lanes(row)].copy()
+
+    def store(row, index, vector):
+        row[index : index + lanes(row)] = vector
+
+    def load_part(row, index, count):
+        vector = zero(row)
+        part = row[index : index + min(count, len(vector))]
+        vector[: len(part)] = part
+        return vector
+
+    def store_part(row, index, vector, count):
+        count = min(count, len(vector))
+        row[index : index + count] = vector[:count]
+
+    def add(a, b):
+        return a + b
+
+    def fused(scalar, a, b):
+        return scalar * a + b
