@@ -24,9 +24,7 @@ Array = npt.NDArray[Any]
 
 MNIST = Path("data/mnist.h5")
 MAX_UNNAMED = 1000  # classes; a larger label in a set without class names is taken for an error
-LUMA = (
-    np.array([19595, 38470, 7471], np.float32) / 65536
-)  # ITU-R 601, in the fixed point of PIL and torchvision
+LUMA = np.array([19595, 38470, 7471], np.float32) / 65536  # ITU-R 601, in the fixed point of PIL and torchvision
 CHUNK = 1024  # images transformed or checked at a time
 
 
@@ -127,9 +125,7 @@ class Dataset:
         if picked.ndim != 1 or picked.dtype.kind not in "iu":
             raise TypeError(f"indices must be (B,) integers; got {picked.dtype} {picked.shape}")
         if picked.size and not (picked.min() >= 0 and picked.max() < len(self)):
-            raise IndexError(
-                f"indices must be from 0 to {len(self) - 1}; got {picked.min()} to {picked.max()}"
-            )
+            raise IndexError(f"indices must be from 0 to {len(self) - 1}; got {picked.min()} to {picked.max()}")
         picked = picked.astype(np.int64, order="C", copy=False)
         shape = (len(picked), *self.sample_shape)
         if out is None:
@@ -228,16 +224,8 @@ def load(path: str | os.PathLike[str], split: str = "train", **transforms: Any) 
     if not h5py.is_hdf5(path):
         raise ValueError(f"{path} is not an HDF5 file")
     try:
-        with h5py.File(path, "r") as file:
-            images, labels = _member(file, f"{split}/images"), _member(file, f"{split}/labels")
-            _check_shapes(images, labels)
-            name = _text(file.attrs.get("name", Path(path).stem))
-            classes = file.attrs.get("classes")
-            if classes is not None:
-                classes = [_text(label) for label in np.atleast_1d(classes)]
-            return Dataset(_read(images), _read(labels), name=name, classes=classes, **transforms)
-    except (OSError, KeyError, RuntimeError) as error:  # what h5py raises on a file cut short or overwritten
-        raise ValueError(f"{path} is damaged: {error}") from None
+        images, labels, name, classes = _contents(path, split)
+        return Dataset(images, labels, name=name, classes=classes, **transforms)
     except ValueError as error:
         raise ValueError(f"{path}, {split}: {error}") from None
 
@@ -321,9 +309,7 @@ def _check_shapes(images: Any, labels: Any) -> None:
     if labels.ndim != 1:
         raise ValueError(f"labels must be (N,); got {labels.shape}")
     if len(images) != len(labels):
-        raise ValueError(
-            f"images and labels must be as many; got {len(images)} images and {len(labels)} labels"
-        )
+        raise ValueError(f"each image must have one label; got {len(images)} images and {len(labels)} labels")
 
 
 def _check_alike(train: Dataset, test: Dataset) -> None:
@@ -441,6 +427,19 @@ def _text(value: Any) -> str:
 
 def _sha256(array: Array) -> str:
     return hashlib.sha256(np.ascontiguousarray(array).data).hexdigest()
+
+
+def _contents(path: str | os.PathLike[str], split: str) -> tuple[Array, Array, str, list[str] | None]:
+    """Images, labels, name and class names in the file."""
+    try:
+        with h5py.File(path, "r") as file:
+            images, labels = _member(file, f"{split}/images"), _member(file, f"{split}/labels")
+            _check_shapes(images, labels)
+            name, classes = _text(file.attrs.get("name", Path(path).stem)), file.attrs.get("classes")
+            names = None if classes is None else [_text(label) for label in np.atleast_1d(classes)]
+            return _read(images), _read(labels), name, names
+    except (OSError, KeyError, RuntimeError, TypeError) as error:  # what h5py raises where the bytes make no sense
+        raise ValueError(f"the file is damaged: {error}") from None
 
 
 def _member(file: Any, name: str) -> Any:

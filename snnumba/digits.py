@@ -75,9 +75,7 @@ WAYS: list[list[list[list[Point]]]] = [
 ]
 
 
-def generate(
-    seed: int = 0, num_train: int = 12000, num_test: int = 2000, **transforms: Any
-) -> tuple[Dataset, Dataset]:
+def generate(seed: int = 0, num_train: int = 12000, num_test: int = 2000, **transforms: Any) -> tuple[Dataset, Dataset]:
     """Draw the training and the test split, with as many images of each class, give or take one.
 
     Parameters
