@@ -162,7 +162,9 @@ class RLeaky(Layer):
             given[name] = None if d is None else check_array(name, d, self.dtype, shape)
         whole = self._tape["mem"].shape
         self._prepare_back(True)
-        dcurrent = self._back_over_time(**{name: None if d is None else d.reshape(whole) for name, d in given.items()})
+        dcurrent = self._back_over_time(
+            **{name: None if d is None else d.reshape(whole) for name, d in given.items()}, initial=True
+        )
         self._learn_weights()
         self._finish_back()
         if self.dspk0 is not None and self.dmem0 is not None and len(shape) == 2:
@@ -175,7 +177,7 @@ class RLeaky(Layer):
         return spikes
 
     def _run_back(self, dy: Array | None, input_gradient: bool, dmem: Array | None = None) -> Array | None:
-        dcurrent = self._back_over_time(dy, dmem)
+        dcurrent = self._back_over_time(dy, dmem, initial=False)
         if not input_gradient:
             return None
         if not self._tape["still"]:
@@ -259,7 +261,7 @@ class RLeaky(Layer):
         self._tape["transposed"] = self._work.empty("transposed", weight.shape, self.dtype)
         self._kernels.transpose(weight, self._tape["transposed"])
 
-    def _back_over_time(self, dspk: Array | None, dmem: Array | None) -> Array:
+    def _back_over_time(self, dspk: Array | None, dmem: Array | None, initial: bool) -> Array:
         """dL/dcurrent at every step, and dspk0 and dmem0."""
         tape, work, dtype = self._tape, self._work, self.dtype
         self.dspk0 = self.dmem0 = None
@@ -271,7 +273,7 @@ class RLeaky(Layer):
             work.empty("dthreshold", partial, dtype),
         )
         dcurrent = tape["dcurrent"] = work.empty("dcurrent", (steps, batch, n), dtype)
-        self.dspk0, self.dmem0 = work.empty("dspk0", (batch, n), dtype), work.empty("dmem0", (batch, n), dtype)
+        dspk0, dmem0 = work.empty("dspk0", (batch, n), dtype), work.empty("dmem0", (batch, n), dtype)
         none = work.zeros((1, 1, n), dtype)
         self._kernels.rleaky_linear_backward(
             none if dspk is None else dspk,
@@ -288,12 +290,15 @@ class RLeaky(Layer):
             RESETS[self.reset_mechanism],
             self.reset_delay,
             self.learn_beta or self.learn_threshold,
+            initial,
             dcurrent,
-            self.dspk0,
-            self.dmem0,
+            dspk0,
+            dmem0,
             tape["dbeta"],
             tape["dthreshold"],
         )
+        if initial:
+            self.dspk0, self.dmem0 = dspk0, dmem0
         return dcurrent
 
     def _learn_weights(self) -> None:

@@ -108,6 +108,7 @@ def rleaky_linear_backward(
     reset,
     delay,
     learn,
+    initial,
     dcurrent,
     dspk0,
     dmem0,
@@ -122,8 +123,9 @@ def rleaky_linear_backward(
     weight : (N, N) float                       transposed: weight[m, n] is from neuron n to neuron m
     kind, a, b : int, float, float              the surrogate, see rules.py
     learn : bool                                whether dbeta and dthreshold are wanted
+    initial : bool                              whether dspk0 and dmem0 are
     dcurrent : (T, B, N) float                  written in full: d
-    dspk0, dmem0 : (B, N) float                 written in full: with respect to the initial state
+    dspk0, dmem0 : (B, N) float                 overwritten; if initial, with dL/d(initial state)
     dbeta, dthreshold : (ceil(B/BLOCK), N)      written in full if learn, one row a block of samples
     The others are as in rleaky_linear_forward.
     """
@@ -150,10 +152,12 @@ def rleaky_linear_backward(
                         gs, dspk0[r], gu, next_d, m, u, beta, threshold, h, reset, delay, dcurrent[t, r],
                         dbeta[block], dthreshold[block],
                     )  # fmt: skip
-            product(dcurrent[t], weight, dspk0, first, last)
-        for r in range(first, last):
-            for n in range(mem.shape[2]):
-                dmem0[r, n] = beta[n] * dcurrent[0, r, n]
+            if t > 0 or initial:
+                product(dcurrent[t], weight, dspk0, first, last)
+        if initial:
+            for r in range(first, last):
+                for n in range(mem.shape[2]):
+                    dmem0[r, n] = beta[n] * dcurrent[0, r, n]
 
 
 __all__ = ["rleaky_linear_backward", "rleaky_linear_forward"]
