@@ -1,0 +1,321 @@
+"""Training and evaluation of a net: epochs of steps forward, loss, backward, optimizer, and what they measured."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+from tqdm import tqdm
+
+from .datasets import Dataset, Loader
+from .functional import accuracy_membrane, accuracy_rate
+from .layers.base import Array, check_size
+from .network import Network
+
+WATCH = 8  # firing rates and the progress bar are seen to at each so many steps: 0.3% of a step's time, and not 3%
+METRICS = {"spk": accuracy_rate, "mem": accuracy_membrane}  # by the output that the loss reads
+
+
+class Loss(Protocol):
+    """Value and gradient for an output (T, B, C) and labels (B,); `output` is "spk" or "mem", the one it reads."""
+
+    @property
+    def output(self) -> str: ...
+
+    def __call__(self, output: Array, targets: npt.ArrayLike, /) -> tuple[float, Array]: ...
+
+
+class Optimizer(Protocol):
+    """Changes the parameters of `net` by its gradients."""
+
+    @property
+    def net(self) -> Network: ...
+
+    def step(self) -> None: ...
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """How a net did on a data set; accuracy and rates lie in [0, 1].
+
+    accuracy : share of the samples it was right on
+    loss : mean over the samples; None where no loss was asked for
+    rates : of each spiking layer, the share of neurons and steps that spiked, named as by Network.firing_rates
+    samples : how many there were
+    """
+
+    accuracy: float
+    loss: float | None
+    rates: dict[str, float]
+    samples: int
+
+
+@dataclass
+class History:
+    """What a training run measured; accuracies and rates lie in [0, 1].
+
+    loss : (steps,) float64, of every training step
+    accuracy : of each epoch, over its training samples, each as the net was when it saw them
+    validation_loss, validation_accuracy : after each epoch; empty where nothing was held out
+    rates : of each spiking layer, named as by Network.firing_rates; of each epoch, from every eighth training step
+    seconds : of training in each epoch, validation not counted
+
+    >>> history = History(loss=np.array([0.3, 0.1, 0.1, 0.1]), seconds=[1.0, 1.0])
+    >>> history.epochs, history.epoch_loss
+    (2, [0.2, 0.1])
+    """
+
+    loss: Array = field(default_factory=lambda: np.empty(0))
+    accuracy: list[float] = field(default_factory=list)
+    validation_loss: list[float] = field(default_factory=list)
+    validation_accuracy: list[float] = field(default_factory=list)
+    rates: dict[str, list[float]] = field(default_factory=dict)
+    seconds: list[float] = field(default_factory=list)
+
+    @property
+    def epochs(self) -> int:
+        """How many have ended."""
+        return len(self.seconds)
+
+    @property
+    def epoch_loss(self) -> list[float]:
+        """The mean loss over the steps of each epoch."""
+        return [float(steps.mean()) for steps in np.split(self.loss, self.epochs)] if self.epochs else []
+
+
+class _Tally:
+    """Sums over batches, each weighing as many samples as it has."""
+
+    def __init__(self) -> None:
+        self.samples = 0
+        self._right = 0
+        self._loss = 0.0
+        self._rated = 0
+        self._rates: dict[str, float] = {}
+
+    def add(self, samples: int, loss: float, accuracy: float) -> None:
+        self.samples += samples
+        self._right += round(accuracy * samples)
+        self._loss += loss * samples
+
+    def add_rates(self, samples: int, rates: dict[str, float]) -> None:
+        self._rated += samples
+        for layer, rate in rates.items():
+            self._rates[layer] = self._rates.get(layer, 0.0) + rate * samples
+
+    @property
+    def accuracy(self) -> float:
+        return self._right / self.samples
+
+    @property
+    def loss(self) -> float:
+        return self._loss / self.samples
+
+    @property
+    def rates(self) -> dict[str, float]:
+        return {layer: total / self._rated for layer, total in self._rates.items()}
+
+
+def fit(
+    net: Network,
+    train: Dataset | Loader,
+    loss_fn: Loss,
+    optimizer: Optimizer,
+    epochs: int = 5,
+    validation: Dataset | None = None,
+    *,
+    batch_size: int | None = None,
+    seed: int | None = None,
+    progress: bool | None = None,
+    on_epoch: Callable[[int, History], object] | None = None,
+) -> History:
+    """Train a net; the same seeds give the same bits, on any number of threads.
+
+    Parameters
+    ----------
+    net : Network
+    train : Dataset, shuffled anew for each epoch, a last short batch dropped
+        or Loader, which sees to that itself and goes on at its own epoch
+    loss_fn : such as functional.mse_count_loss(); the output it reads decides how accuracy is told
+    optimizer : such as optim.Adam(net)
+    epochs : int                   passes over the training data
+    validation : Dataset           evaluated after each epoch
+    batch_size, seed : int         of the shuffled batches of a Dataset; default 128 and 0
+    progress : bool                a bar on stderr; None: where that is a terminal
+    on_epoch : called as on_epoch(epoch, history) after each epoch, epoch counting from 1
+
+    Returns
+    -------
+    History
+
+    Raises
+    ------
+    TypeError, ValueError
+        if an argument is not such, or data, net, loss and optimizer do not fit together; nothing is changed then.
+
+    >>> import snnumba as snn
+    >>> from snnumba import functional as SF, optim
+    >>> net = snn.Network(snn.Linear(4, 2), snn.RLeaky(beta=0.9, linear_features=2), num_steps=5, seed=0)
+    >>> images, labels = np.zeros((6, 2, 2), np.uint8), np.arange(6) % 2
+    >>> history = fit(net, snn.datasets.Dataset(images, labels), SF.mse_count_loss(), optim.Adam(net), 3, batch_size=2)
+    >>> history.epochs, history.loss.shape
+    (3, (9,))
+    """
+    loader = _loader(train, batch_size, seed)
+    _check_net(net)
+    _check_loss(loss_fn)
+    if getattr(optimizer, "net", None) is not net:
+        raise ValueError(f"optimizer must be one of this net; {optimizer!r} is not")
+    check_size("epochs", epochs)
+    for name, dataset in (("train", loader.dataset), ("validation", validation)):
+        if dataset is not None:
+            _check_dataset(name, dataset, net)
+
+    history = History()
+    buffers = _buffers(loader.dataset, loader.batch_size)
+    for epoch in range(1, epochs + 1):
+        losses = np.empty(len(loader))
+        tally = _Tally()
+        bar = tqdm(
+            total=len(loader),
+            desc=f"epoch {epoch}/{epochs}",
+            unit="step",
+            leave=False,
+            disable=None if progress is None else not progress,
+        )
+        begun = time.perf_counter()
+        with bar:
+            for step, indices in enumerate(loader.indices(loader.epoch)):
+                x, y = _gathered(loader.dataset, indices, buffers)
+                losses[step], accuracy = _train_step(net, loss_fn, optimizer, x, y)
+                tally.add(len(indices), losses[step], accuracy)
+                if step % WATCH == 0:
+                    tally.add_rates(len(indices), net.firing_rates())
+                    bar.set_postfix_str(f"loss {tally.loss:.4f}, accuracy {tally.accuracy:.2%}", refresh=False)
+                    bar.update(step + 1 - bar.n)
+        loader.epoch += 1
+        history.seconds.append(time.perf_counter() - begun)
+        history.loss = np.concatenate([history.loss, losses])
+        history.accuracy.append(tally.accuracy)
+        for layer, rate in tally.rates.items():
+            history.rates.setdefault(layer, []).append(rate)
+        if validation is not None:
+            result = evaluate(net, validation, loss_fn, loader.batch_size)
+            assert result.loss is not None
+            history.validation_loss.append(result.loss)
+            history.validation_accuracy.append(result.accuracy)
+        if on_epoch is not None:
+            on_epoch(epoch, history)
+    return history
+
+
+def evaluate(net: Network, dataset: Dataset, loss_fn: Loss | None = None, batch_size: int = 128) -> Evaluation:
+    """Run a net over every sample of a data set, the last short batch included.
+
+    Parameters
+    ----------
+    net : Network
+    dataset : Dataset
+    loss_fn : the loss to report; None: none, and accuracy as accuracy_rate tells it
+    batch_size : int                 samples at a time; accuracy does not depend on it
+
+    Raises
+    ------
+    TypeError, ValueError
+        if an argument is not such, or data, net and loss do not fit together.
+
+    >>> import snnumba as snn
+    >>> net = snn.Network(snn.Linear(4, 2), snn.RLeaky(beta=0.9, linear_features=2), num_steps=5, seed=0)
+    >>> result = evaluate(net, snn.datasets.Dataset(np.zeros((5, 2, 2), np.uint8), np.arange(5) % 2), batch_size=2)
+    >>> result.samples, result.accuracy, result.loss
+    (5, 0.6, None)
+    """
+    _check_net(net)
+    if loss_fn is not None:
+        _check_loss(loss_fn)
+    _check_dataset("dataset", dataset, net)
+    size = min(check_size("batch_size", batch_size), len(dataset))
+    metric = METRICS["spk" if loss_fn is None else loss_fn.output]
+    tally = _Tally()
+    buffers = _buffers(dataset, size)
+    every = np.arange(len(dataset))
+    for begin in range(0, len(dataset), size):
+        x, y = _gathered(dataset, every[begin : begin + size], buffers)
+        output = _output(net, loss_fn, x)
+        loss = 0.0 if loss_fn is None else loss_fn(output, y)[0]
+        tally.add(len(y), loss, metric(output, y))
+        tally.add_rates(len(y), net.firing_rates())
+        del output  # so that the next batch uses its memory
+    return Evaluation(tally.accuracy, None if loss_fn is None else tally.loss, tally.rates, tally.samples)
+
+
+def _train_step(net: Network, loss_fn: Loss, optimizer: Optimizer, x: Array, y: Array) -> tuple[float, float]:
+    """Loss and accuracy of a batch, and one step of the optimizer.
+
+    A function of its own: what it holds of the net's work arrays is let go of at its end, and used by the next step.
+    """
+    output = _output(net, loss_fn, x)
+    loss, gradient = loss_fn(output, y)
+    accuracy = METRICS[loss_fn.output](output, y)
+    if loss_fn.output == "mem":
+        net.backward(dmem=gradient)
+    else:
+        net.backward(dspk=gradient)
+    optimizer.step()
+    return loss, accuracy
+
+
+def _output(net: Network, loss_fn: Loss | None, x: Array) -> Array:
+    """The output of the net that the loss reads."""
+    spk, mem = net.forward(x)
+    return mem if loss_fn is not None and loss_fn.output == "mem" else spk
+
+
+def _buffers(dataset: Dataset, batch_size: int) -> tuple[Array, Array]:
+    """Arrays for one batch."""
+    return np.empty((batch_size, *dataset.sample_shape), dataset.dtype), np.empty(batch_size, np.int64)
+
+
+def _gathered(dataset: Dataset, indices: Array, buffers: tuple[Array, Array]) -> tuple[Array, Array]:
+    """The samples at `indices`, in the buffers."""
+    x, y = buffers
+    return dataset.batch(indices, out=(x[: len(indices)], y[: len(indices)]))
+
+
+def _loader(train: Any, batch_size: int | None, seed: int | None) -> Loader:
+    """The batches to train on."""
+    if isinstance(train, Loader):
+        for name, given, its in (("batch_size", batch_size, train.batch_size), ("seed", seed, train.seed)):
+            if given is not None:
+                raise ValueError(f"{name} is the Loader's, {its}, and cannot be given to fit as well; got {given!r}")
+        return train
+    if not isinstance(train, Dataset):
+        raise TypeError(f"train must be a Dataset or a Loader; got {type(train).__name__}")
+    return Loader(train, 128 if batch_size is None else batch_size, seed=0 if seed is None else seed)
+
+
+def _check_net(net: Any) -> None:
+    if not isinstance(net, Network):
+        raise TypeError(f"net must be a Network; got {type(net).__name__}")
+
+
+def _check_loss(loss_fn: Any) -> None:
+    if not callable(loss_fn) or getattr(loss_fn, "output", None) not in METRICS:
+        raise TypeError(f'loss_fn must be a loss whose output is "spk" or "mem"; got {loss_fn!r}')
+
+
+def _check_dataset(name: str, dataset: Any, net: Network) -> None:
+    """Refuse data that the net cannot take."""
+    if not isinstance(dataset, Dataset):
+        raise TypeError(f"{name} must be a Dataset; got {type(dataset).__name__}")
+    inputs, outputs = net.layers[0].in_features, net.layers[-1].out_features
+    if dataset.sample_shape != (inputs,):
+        raise ValueError(
+            f"{name} must have samples of the shape ({inputs},), the net's input; got {dataset.sample_shape}"
+        )
+    if dataset.dtype != net.dtype:
+        raise ValueError(f"{name} must give {net.dtype}, the net's dtype; got {dataset.dtype}")
+    if dataset.num_classes > outputs:
+        raise ValueError(f"{name} must have at most {outputs} classes, the net's outputs; got {dataset.num_classes}")
