@@ -1,0 +1,177 @@
+"""A run in one HDF5 file: the net, its optimizer, what was measured, and with which settings.
+
+    /              attributes: format "snnumba run", version 1; JSON texts net, optimizer, settings, versions
+    /weights       each array of the net under its name, in torch's layout: 0.weight, 1.recurrent.weight, ...
+    /optimizer     the optimizer's arrays
+    /history       loss (steps,), seconds, accuracy, ... (epochs,); rates/1, ... (epochs,) of each spiking layer
+
+Every array has its sha256 as an attribute. Nothing in a file is ever executed: names are looked up in fixed tables.
+"""
+
+import json
+import os
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+import h5py
+import numba
+import numpy as np
+
+from .datasets import _read, _sha256, _text, _whole_file
+from .layers.base import Array
+from .network import Network
+from .optim import Adam
+from .training import History
+
+FORMAT, VERSION = "snnumba run", 1
+ADAM = ("lr", "betas", "eps", "weight_decay")  # its settings
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a file holds; versions are those of the packages that wrote it."""
+
+    net: Network
+    optimizer: Adam
+    history: History
+    settings: dict[str, Any]
+    versions: dict[str, str]
+
+
+def save(
+    path: str | os.PathLike[str], net: Network, optimizer: Adam, history: History, settings: Mapping[str, Any]
+) -> None:
+    """Write a run, whole or not at all: what had the name before stays until all of the new file is on the disk.
+
+    Parameters
+    ----------
+    path : its folder is made where there is none
+    settings : what else is to be kept, fit for JSON
+
+    Raises
+    ------
+    TypeError, ValueError
+        if the settings cannot be JSON, before anything is written.
+    OSError
+        if the file cannot be written.
+
+    >>> import tempfile, snnumba as snn
+    >>> net = snn.Network(snn.RLeaky(beta=0.9, linear_features=3), num_steps=5, seed=0)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save(f"{folder}/run.h5", net, Adam(net, lr=0.01), History(), {"note": "untrained"})
+    ...     run = load(f"{folder}/run.h5")
+    >>> run.net, run.optimizer.lr, run.settings
+    (Network(RLeaky(beta=0.9, linear_features=3), num_steps=5), 0.01, {'note': 'untrained'})
+    """
+    texts = {
+        "net": net.config,
+        "optimizer": {"name": "Adam"} | {name: getattr(optimizer, name) for name in ADAM},
+        "settings": dict(settings),
+        "versions": _versions(),
+    }
+    attributes = {name: json.dumps(value, allow_nan=False) for name, value in texts.items()}
+    arrays = {f"weights/{name}": x for name, x in net.state_dict().items()}
+    arrays |= {f"optimizer/{name}": x for name, x in optimizer.state_dict().items()}
+    arrays |= {f"history/{name}": x for name, x in _history_arrays(history).items()}
+    with _whole_file(path) as file:
+        file.attrs["format"], file.attrs["version"] = FORMAT, VERSION
+        file.attrs.update(attributes)
+        for name, array in arrays.items():
+            file.create_dataset(name, data=array).attrs["sha256"] = _sha256(array)
+
+
+def load(path: str | os.PathLike[str], device: str = "cpu") -> Run:
+    """Read a run that save wrote; the net and the optimizer have the bits that they had.
+
+    Raises
+    ------
+    OSError
+        if the file cannot be opened, FileNotFoundError if there is none.
+    ValueError
+        if it is not a run, not of this version, or damaged, saying what was seen.
+    """
+    with open(path, "rb"):  # says what is missing, a folder or not to be read, more plainly than HDF5 does
+        pass
+    if not h5py.is_hdf5(path):
+        raise ValueError(f"{path} is not a run: it is not an HDF5 file")
+    try:
+        with h5py.File(path, "r") as file:
+            _check_format(file)
+            texts = {name: json.loads(_text(file.attrs[name])) for name in ("net", "optimizer", "settings", "versions")}
+            net = Network.from_config(texts["net"], device)
+            net.load_state_dict(_arrays(file, "weights"))
+            optimizer = _optimizer(texts["optimizer"], net)
+            optimizer.load_state_dict(_arrays(file, "optimizer"))
+            history = _history(_arrays(file, "history"))
+    except (OSError, KeyError, RuntimeError, TypeError, ValueError) as error:
+        raise ValueError(f"{path}: {error.args[0] if isinstance(error, KeyError) else error}") from None
+    return Run(net, optimizer, history, texts["settings"], texts["versions"])
+
+
+def is_run(path: str | os.PathLike[str]) -> bool:
+    """Whether a file is a run, of whatever version."""
+    try:
+        with h5py.File(path, "r") as file:
+            return _text(file.attrs.get("format", "")) == FORMAT
+    except OSError:
+        return False
+
+
+def _versions() -> dict[str, str]:
+    """Of what takes part in a run's numbers."""
+    from . import __version__  # which is not there yet while the package is imported
+
+    return {
+        "snnumba": __version__,
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "numba": numba.__version__,
+    }
+
+
+def _check_format(file: Any) -> None:
+    if _text(file.attrs.get("format", "")) != FORMAT:
+        raise ValueError(f"not a run: it holds {', '.join(file) or 'nothing'} and no attribute format {FORMAT!r}")
+    version = file.attrs.get("version")
+    if version != VERSION:
+        raise ValueError(f"a run of format version {version}; this snnumba reads version {VERSION}")
+
+
+def _optimizer(config: Any, net: Network) -> Adam:
+    if not isinstance(config, dict) or config.get("name") != "Adam" or config.keys() != {"name", *ADAM}:
+        raise ValueError(f"optimizer must be Adam with {', '.join(ADAM)}; got {config!r}")
+    return Adam(net, **{name: config[name] for name in ADAM} | {"betas": tuple(config["betas"])})
+
+
+def _arrays(file: Any, group: str) -> dict[str, Array]:
+    """The arrays below a group, by their names in it, once each is known to be the one that was written."""
+    found: dict[str, Array] = {}
+
+    def read(name: str, item: Any) -> None:
+        if isinstance(item, h5py.Dataset):
+            found[name] = _read(item)
+
+    if not isinstance(file.get(group), h5py.Group):
+        raise ValueError(f"damaged: no group /{group}")
+    file[group].visititems(read)
+    return found
+
+
+def _history_arrays(history: History) -> dict[str, Array]:
+    arrays = {
+        field.name: np.asarray(getattr(history, field.name), np.float64)
+        for field in fields(History)
+        if field.name != "rates"
+    }
+    return arrays | {f"rates/{layer}": np.asarray(rates, np.float64) for layer, rates in history.rates.items()}
+
+
+def _history(arrays: dict[str, Array]) -> History:
+    names = {field.name for field in fields(History)} - {"rates"}
+    if missing := names - arrays.keys():
+        raise ValueError(f"damaged: no history/{min(missing)}")
+    lists = {name: arrays[name].tolist() for name in names - {"loss"}}
+    rates = {name.removeprefix("rates/"): x.tolist() for name, x in arrays.items() if name.startswith("rates/")}
+    return History(loss=arrays["loss"], rates=rates, **lists)
