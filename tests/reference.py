@@ -226,9 +226,7 @@ def recurrent_forward(spk: Array, V: Array | None, weight: Array | None, bias: A
     return (linear_forward if weight.ndim == 2 else conv2d_forward)(spk, weight, bias)
 
 
-def recurrent_backward(
-    dcurrent: Array, spk: Array, V: Array | None, weight: Array | None
-) -> tuple[Array, Gradients]:
+def recurrent_backward(dcurrent: Array, spk: Array, V: Array | None, weight: Array | None) -> tuple[Array, Gradients]:
     """Eqs. (14), (15): dspk, and the gradients of V | weight, bias."""
     if V is not None:
         return dcurrent * V, {"V": sum_to(dcurrent * spk, V.shape)}
@@ -411,9 +409,7 @@ def slstm_forward(
 
     over_time = {name: np.empty(shape) for name in ("c_before", "h_before", "R", "c", "h")}
     gates = np.empty((*shape[:-1], 4 * H))
-    tape = LSTMTape(
-        weight_ih, weight_hh, bias_ih is not None, threshold, reset_mechanism, x, gates, **over_time
-    )
+    tape = LSTMTape(weight_ih, weight_hh, bias_ih is not None, threshold, reset_mechanism, x, gates, **over_time)
     spk = np.empty(shape)
     for t in range(len(x)):
         tape.c_before[t], tape.h_before[t] = c, h
@@ -761,8 +757,7 @@ def train(
         value, d = loss(spk if on == "spk" else mem, labels)
         gradients = tutorial_backward(parameters, x, spk1, tapes, **{f"d{on}": d}, surrogate=surrogate)
         parameters = {
-            name: adam_step(p, gradients[name], states[name], **(adam or {}))
-            for name, p in parameters.items()
+            name: adam_step(p, gradients[name], states[name], **(adam or {})) for name, p in parameters.items()
         }
         yield Step(value, accuracy_rate(spk, labels), spk1, spk, mem, gradients, parameters)
 

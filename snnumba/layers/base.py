@@ -82,7 +82,10 @@ def check_array(name: str, x: Any, dtype: np.dtype[Any], shape: Sequence[int | s
         raise ValueError(f"{name} must be ({', '.join(map(str, shape))}); got {x.shape}")
     if 0 in x.shape:
         raise ValueError(f"{name} must not be empty; got {x.shape}")
-    return np.require(x, requirements=["C", "A", "W"])
+    flags = x.flags
+    if flags.c_contiguous and flags.aligned and flags.writeable:
+        return x
+    return np.require(x, requirements=["C", "A", "W"])  # a kernel is compiled for arrays like this
 
 
 LINE = 64  # bytes of a cache line, and of a vector: one that begins on a line lies in one
@@ -103,33 +106,41 @@ class Workspace:
     """Arrays that are made once and used again: a training step allocates none."""
 
     def __init__(self) -> None:
-        self._memory: dict[str, list[Array]] = {}
+        self._memory: dict[str, list[tuple[Any, Array]]] = {}  # bytes, and the array last given out in them
+        self._zeros: dict[tuple[int, ...], Array] = {}
 
-    def empty(self, name: str, shape: Sequence[int], dtype: npt.DTypeLike) -> Array:
+    def empty(self, name: str, shape: tuple[int, ...], dtype: npt.DTypeLike) -> Array:
         """An array, contents undefined, in memory of this name that nobody holds an array of any more.
 
-        So an array given out stays as it is for as long as its user keeps it.
+        So an array given out stays as it is for as long as its user keeps it, or a view of it.
         """
-        size = math.prod(shape) * np.dtype(dtype).itemsize + LINE
-        memory = self._memory.setdefault(name, [])
-        for k in range(len(memory)):
-            # What is free has two references, the list's and getrefcount's own; an array in it is a third.
-            if sys.getrefcount(memory[k]) <= 2:
-                break
-        else:
-            k = len(memory)
-            memory.append(np.empty(0, np.uint8))
-        if memory[k].size < size:
-            memory[k] = np.empty(size, np.uint8)
-        return _on_line(memory[k], shape, dtype)
+        places = self._memory.setdefault(name, [])
+        for k in range(len(places)):
+            memory, array = places[k]
+            # An array has three references here: the place's, the variable's and getrefcount's. So has the memory, and
+            # the array is one more; a view that somebody holds is another.
+            if sys.getrefcount(array) > 3 or sys.getrefcount(memory) > 4:
+                continue
+            if array.shape != shape or array.dtype != dtype:
+                array = self._fit(memory, shape, dtype)
+                places[k] = array.base, array
+            return array
+        array = self._fit(np.empty(0, np.uint8), shape, dtype)
+        places.append((array.base, array))
+        return array
 
-    def zeros(self, shape: Sequence[int], dtype: npt.DTypeLike) -> Array:
-        """Zeros, for reading only."""
+    @staticmethod
+    def _fit(memory: Array, shape: tuple[int, ...], dtype: npt.DTypeLike) -> Array:
+        """An array in memory, or in more of it if it is too small."""
         size = math.prod(shape) * np.dtype(dtype).itemsize + LINE
-        memory = self._memory.setdefault("zeros", [np.zeros(0, np.uint8)])
-        if memory[0].size < size:
-            memory[0] = np.zeros(size, np.uint8)
-        return _on_line(memory[0], shape, dtype)
+        return _on_line(memory if memory.size >= size else np.empty(size, np.uint8), shape, dtype)
+
+    def zeros(self, shape: tuple[int, ...], dtype: npt.DTypeLike) -> Array:
+        """Zeros, for reading only."""
+        array = self._zeros.get(shape)
+        if array is None or array.dtype != dtype:
+            array = self._zeros[shape] = aligned(math.prod(shape), dtype).reshape(shape)
+        return array
 
 
 class Layer:

@@ -227,8 +227,9 @@ class RLeaky(Layer):
         potential = mem if self.reset_delay else work.empty("potential", mem.shape, dtype)
         bits = work.empty("spk", (steps + 1, batch, self._kernels.num_words(n)), np.uint64)
         beta, threshold = work.empty("beta", (n,), dtype), work.empty("threshold", (n,), dtype)
-        np.clip(self._parameters["beta"].value, 0, 1, out=beta)
-        np.copyto(threshold, self._parameters["threshold"].value)
+        np.maximum(self._parameters["beta"].value, 0, out=beta)
+        np.minimum(beta, 1, out=beta)
+        threshold[:] = self._parameters["threshold"].value
         mem0 = work.zeros((batch, n), dtype) if mem0 is None else mem0
         self._kernels.rleaky_linear_forward(
             current,

@@ -1,0 +1,198 @@
+"""A training step of the tutorial net, snnumba beside the peers that are installed.
+
+    python benchmarks/training.py [--threads 2] [--rounds 30] [--out benchmarks/results/training.json]
+
+One step is forward, loss, backward and Adam: 784-128-10, batch 128, 10 steps of time, float32, mse_count_loss(0.8,
+0.2), on images with MNIST's share of dark pixels. Each candidate is a process of its own; in every round each does
+some steps, one candidate after the other, so that the machine's moods meet all alike. Peers: requirements-peers.txt.
+"""
+
+import argparse
+import importlib.util
+import os
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import report
+
+INPUTS, HIDDEN, OUTPUTS, BATCH, STEPS = 784, 128, 10, 128, 10
+BATCHES = 20
+WARM_UP = 30  # steps: compilation, caches, a peer's tuning
+STEPS_A_ROUND = 20
+
+
+def batches() -> list[tuple[np.ndarray, np.ndarray]]:
+    """The images and labels that every candidate trains on: 19% of the pixels are not zero, as in MNIST."""
+    rng = np.random.default_rng(0)
+    shape = (BATCH, INPUTS)
+    return [
+        ((rng.random(shape) * (rng.random(shape) < 0.19)).astype(np.float32), rng.integers(0, OUTPUTS, BATCH))
+        for _ in range(BATCHES)
+    ]
+
+
+def snnumba_step(threads: int) -> Callable[[int], None]:
+    """A function that does training step k."""
+    import snnumba as snn
+    from snnumba import functional as SF
+    from snnumba import optim
+
+    snn.set_num_threads(threads)
+    net = snn.Network(
+        snn.Linear(INPUTS, HIDDEN),
+        snn.RLeaky(beta=0.9, linear_features=HIDDEN),
+        snn.Linear(HIDDEN, OUTPUTS),
+        snn.RLeaky(beta=0.9, linear_features=OUTPUTS),
+        num_steps=STEPS,
+        seed=0,
+    )
+    loss_fn = SF.mse_count_loss(correct_rate=0.8, incorrect_rate=0.2)
+    optimizer = optim.Adam(net, lr=1e-3)
+    data = batches()
+
+    def step(k: int) -> None:
+        x, y = data[k % BATCHES]
+        spk, _ = net.forward(x)
+        _, dspk = loss_fn(spk, y)
+        net.backward(dspk=dspk)
+        optimizer.step()
+
+    return step
+
+
+def snntorch_step(threads: int) -> Callable[[int], None]:
+    """The same in snnTorch, as its regression tutorial writes it."""
+    import snntorch
+    import torch
+    from snntorch import functional as SF
+
+    torch.set_num_threads(threads)
+    torch.manual_seed(0)
+
+    class Net(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc1 = torch.nn.Linear(INPUTS, HIDDEN)
+            self.rlif1 = snntorch.RLeaky(beta=0.9, linear_features=HIDDEN)
+            self.fc2 = torch.nn.Linear(HIDDEN, OUTPUTS)
+            self.rlif2 = snntorch.RLeaky(beta=0.9, linear_features=OUTPUTS)
+
+        def forward(self, x: Any) -> Any:
+            spk1, mem1 = self.rlif1.init_rleaky()
+            spk2, mem2 = self.rlif2.init_rleaky()
+            recorded = []
+            for _ in range(STEPS):
+                spk1, mem1 = self.rlif1(self.fc1(x), spk1, mem1)
+                spk2, mem2 = self.rlif2(self.fc2(spk1), spk2, mem2)
+                recorded.append(spk2)
+            return torch.stack(recorded)
+
+    net = Net()
+    loss_fn = SF.mse_count_loss(correct_rate=0.8, incorrect_rate=0.2)
+    optimizer = torch.optim.Adam(net.parameters(), lr=1e-3)
+    data = [(torch.from_numpy(x), torch.from_numpy(y)) for x, y in batches()]
+
+    def step(k: int) -> None:
+        x, y = data[k % BATCHES]
+        loss = loss_fn(net(x), y)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+    return step
+
+
+CANDIDATES = {  # name: what must be installed, what makes the step
+    "snnumba": ("snnumba", snnumba_step),
+    "snnTorch": ("snntorch", snntorch_step),
+}
+
+
+def serve(name: str, threads: int) -> None:
+    """In a candidate's process: warm up, then do a round for every line that comes, and answer with the seconds."""
+    step = CANDIDATES[name][1](threads)
+    for k in range(WARM_UP):
+        step(k)
+    answers = sys.stdout
+    sys.stdout = sys.stderr
+    print("ready", file=answers, flush=True)
+    for _ in sys.stdin:
+        seconds = []
+        for k in range(STEPS_A_ROUND):
+            begin = time.perf_counter()
+            step(k)
+            seconds.append(time.perf_counter() - begin)
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        print(peak, *seconds, file=answers, flush=True)
+
+
+def measure(names: list[str], threads: int, rounds: int) -> dict[str, dict[str, Any]]:
+    """Seconds a step and peak memory of each candidate."""
+    environment = os.environ | {name: str(threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
+    processes = {}
+    for name in names:
+        command = [sys.executable, __file__, "--serve", name, "--threads", str(threads)]
+        processes[name] = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+        )
+    seconds: dict[str, list[float]] = {name: [] for name in names}
+    peaks = dict.fromkeys(names, 0.0)
+    try:
+        for name, process in processes.items():
+            if process.stdout.readline().strip() != "ready":
+                raise SystemExit(f"{name} did not start; its message is above")
+        for _ in range(rounds):
+            for name, process in processes.items():
+                process.stdin.write("go\n")
+                process.stdin.flush()
+                peak, *times = map(float, process.stdout.readline().split())
+                peaks[name] = peak
+                seconds[name] += times
+    finally:
+        for process in processes.values():
+            process.kill()
+    return {name: report.spread(seconds[name]) | {"peak_memory_MB": peaks[name]} for name in names}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--threads", type=int, default=2, help="CPU threads of each candidate (default 2)")
+    parser.add_argument("--rounds", type=int, default=30, help=f"rounds of {STEPS_A_ROUND} steps (default 30)")
+    parser.add_argument("--out", help="write the result to this JSON file")
+    parser.add_argument("--serve", choices=CANDIDATES, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.serve:
+        serve(arguments.serve, arguments.threads)
+        return
+    names = [name for name, (package, _) in CANDIDATES.items() if importlib.util.find_spec(package)]
+    missing = [name for name in CANDIDATES if name not in names]
+    found = measure(names, arguments.threads, arguments.rounds)
+    ours = found["snnumba"]["median"]
+    rows = [["training step", "median", "10% to 90%", "against snnumba", "peak memory"]]
+    for name, result in found.items():
+        low, high = result["p10"] * 1e3, result["p90"] * 1e3
+        rows.append(
+            [
+                name,
+                f"{result['median'] * 1e3:.2f} ms",
+                f"{low:.2f} to {high:.2f} ms",
+                f"{result['median'] / ours:.1f} x",
+                f"{result['peak_memory_MB']:.0f} MB",
+            ]
+        )
+    print(f"784-{HIDDEN}-10, batch {BATCH}, {STEPS} steps, float32, {arguments.threads} threads")
+    print(report.table(rows))
+    if missing:
+        print(f"not installed, so not measured: {', '.join(missing)}")
+    if arguments.out:
+        about = report.machine("snnumba", "numpy", "numba", "torch", "snntorch")
+        report.write(arguments.out, about | {"threads": arguments.threads, "seconds_a_step": found})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,139 @@
+"""Threads: the same bits whatever their number, and nothing breaks beside other threads and in forked children."""
+
+import multiprocessing
+import threading
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+import snnumba as snn
+from snnumba import functional as SF
+from snnumba import optim
+from snnumba.kernels.cpu import team
+from snnumba.kernels.cpu._threads import Call
+
+
+@pytest.fixture(autouse=True)
+def _threads_as_before() -> Iterator[None]:
+    before = snn.get_num_threads()
+    yield
+    snn.set_num_threads(before)
+
+
+def weights_after_training(seed: int = 0, batch: int = 150) -> np.ndarray:
+    """The parameters of a net after three steps on a batch that no number of threads divides into equal parts."""
+    net = snn.Network(
+        snn.Linear(70, 130),
+        snn.RLeaky(beta=0.9, linear_features=130, learn_beta=True, learn_threshold=True),
+        snn.Linear(130, 10),
+        snn.RLeaky(beta=0.9, linear_features=10),
+        num_steps=6,
+        seed=seed,
+    )
+    rng = np.random.default_rng(seed)
+    x, y = rng.random((batch, 70), np.float32) * 3, rng.integers(0, 10, batch)
+    loss_fn, optimizer = SF.mse_count_loss(0.8, 0.2), optim.Adam(net)
+    for _ in range(3):
+        spk, _ = net.forward(x)
+        net.backward(dspk=loss_fn(spk, y)[1])
+        optimizer.step()
+    assert 0 < net.firing_rates()["1"] < 1
+    return net.vector.copy()
+
+
+def test_threads_do_not_change_a_bit() -> None:
+    results = []
+    for threads in (1, 2, 3, 7):
+        snn.set_num_threads(threads)
+        assert snn.get_num_threads() == threads
+        results.append(weights_after_training())
+    for other in results[1:]:
+        np.testing.assert_array_equal(other, results[0])
+
+
+def test_every_item_is_done_once_in_ranges_that_begin_at_the_grain() -> None:
+    for threads in (1, 2, 3, 5):
+        snn.set_num_threads(threads)
+        for items in (0, 1, 15, 16, 17, 100):
+            done = np.zeros(items, int)
+            begins: list[int] = []
+
+            def mark(begin: int, end: int, done: np.ndarray = done, begins: list[int] = begins) -> None:
+                done[begin:end] += 1
+                begins.append(begin)
+
+            team.run(Call(mark, items, 16, ()))
+            assert (done == 1).all()
+            assert all(begin % 16 == 0 for begin in begins)
+
+
+def test_kernels_that_go_together_are_each_done_in_order() -> None:
+    snn.set_num_threads(3)
+    done: list[tuple[str, int]] = []
+    with team.together():
+        for name in "ab":
+            team.run(Call(lambda begin, end, name: done.append((name, begin)), 48, 16, (name,)))
+        assert not done
+    assert sorted(done) == [(name, begin) for name in "ab" for begin in (0, 16, 32)]
+    for begin in (0, 16, 32):
+        assert done.index(("a", begin)) < done.index(("b", begin))
+
+
+def test_an_error_in_a_worker_reaches_the_caller_and_the_team_goes_on() -> None:
+    snn.set_num_threads(2)
+
+    def fail_late(begin: int, end: int) -> None:
+        if begin > 0:
+            raise ArithmeticError("in the second range")
+
+    with pytest.raises(ArithmeticError, match="in the second range"):
+        team.run(Call(fail_late, 2, 1, ()))
+    done: list[int] = []
+    team.run(Call(lambda begin, end: done.append(begin), 2, 1, ()))
+    assert sorted(done) == [0, 1]
+
+
+def test_workers_that_have_fallen_asleep_wake() -> None:
+    snn.set_num_threads(2)
+    for pause in (0.0, 0.05, 0.0, 0.05):
+        threading.Event().wait(pause)  # far longer than a worker watches
+        done: list[int] = []
+        team.run(Call(lambda begin, end, done: done.append(begin), 2, 1, (done,)))
+        assert sorted(done) == [0, 1]
+
+
+def test_two_python_threads_train_at_once_to_the_same_bits() -> None:
+    snn.set_num_threads(2)
+    expected = {seed: weights_after_training(seed) for seed in (1, 2)}
+    found: dict[int, np.ndarray] = {}
+
+    def train(seed: int) -> None:
+        for _ in range(5):
+            found[seed] = weights_after_training(seed)
+            assert np.array_equal(found[seed], expected[seed])
+
+    threads = [threading.Thread(target=train, args=(seed,)) for seed in expected]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for seed, weights in expected.items():
+        np.testing.assert_array_equal(found[seed], weights)
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_a_child_process_trains_to_the_same_bits(method: str) -> None:
+    if method not in multiprocessing.get_all_start_methods():
+        pytest.skip(f"this system has no {method}")
+    snn.set_num_threads(2)
+    expected = weights_after_training()
+    with multiprocessing.get_context(method).Pool(1) as pool:
+        found = pool.apply_async(weights_after_training).get(timeout=120)
+    np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("threads", [0, -1, 1.5, True, "2"])
+def test_a_wrong_number_of_threads_is_refused(threads: object) -> None:
+    with pytest.raises(ValueError, match="threads must be an integer of at least 1"):
+        snn.set_num_threads(threads)  # type: ignore[arg-type]
