@@ -6,9 +6,12 @@ plain Python threads serve: nothing breaks under fork, and a second Python threa
 does its work alone.
 
 Waking a sleeping thread takes about 50 us, as long as a kernel. So who waits first watches a number in memory, without
-the interpreter lock, for about as long as it takes to come from one step of training to the next; then it sleeps.
+the interpreter lock, for about as long as it takes to come from one step of training to the next; then it sleeps. And
+since the system may wake a worker on the core of the thread that it is to help, there to stay for many steps, a worker
+keeps off that core.
 """
 
+import ctypes
 import os
 import threading
 from collections.abc import Callable, Iterator
@@ -30,6 +33,12 @@ def available_threads() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+try:
+    _current_core: Callable[[], int] | None = ctypes.CDLL(None).sched_getcpu
+except (AttributeError, OSError, TypeError):  # not Linux
+    _current_core = None
 
 
 class Call(NamedTuple):
@@ -146,6 +155,7 @@ class Team:
     def __init__(self, threads: int) -> None:
         self.threads = threads
         self._workers: list[_Worker] = []
+        self._core: int | None = None  # the one that the workers keep off
         self._busy = threading.Lock()
         self._collected = threading.local()
         if hasattr(os, "register_at_fork"):
@@ -199,6 +209,8 @@ class Team:
         try:
             while len(self._workers) < helpers:
                 self._workers.append(_Worker(len(self._workers) + 1))
+                self._core = None
+            self._keep_off()
             asked = self._workers[:helpers]
             for worker in asked:
                 worker.ask(calls, threads)
@@ -210,6 +222,19 @@ class Team:
                     worker.wait()
         finally:
             self._busy.release()
+
+    def _keep_off(self) -> None:
+        """Let the workers run on any core but this thread's."""
+        if _current_core is None:
+            return
+        core = _current_core()
+        if core == self._core:
+            return
+        others = os.sched_getaffinity(0) - {core}
+        if others:
+            for worker in self._workers:
+                os.sched_setaffinity(worker.native_id or 0, others)
+        self._core = core
 
 
 def _threads_wanted() -> int:
