@@ -226,10 +226,11 @@ class RLeaky(Layer):
         mem = work.empty("mem", (steps, batch, n), dtype)
         potential = mem if self.reset_delay else work.empty("potential", mem.shape, dtype)
         bits = work.empty("spk", (steps + 1, batch, self._kernels.num_words(n)), np.uint64)
-        beta, threshold = work.empty("beta", (n,), dtype), work.empty("threshold", (n,), dtype)
-        np.maximum(self._parameters["beta"].value, 0, out=beta)
+        together = self._kernels.rows_together(n)
+        beta, threshold = (work.empty(name, (together * n,), dtype) for name in ("beta", "threshold"))
+        np.maximum(self._parameters["beta"].value, 0, out=beta.reshape(together, n))
         np.minimum(beta, 1, out=beta)
-        threshold[:] = self._parameters["threshold"].value
+        threshold.reshape(together, n)[:] = self._parameters["threshold"].value
         mem0 = work.zeros((batch, n), dtype) if mem0 is None else mem0
         self._kernels.rleaky_linear_forward(
             current,
@@ -275,7 +276,7 @@ class RLeaky(Layer):
         )
         dcurrent = tape["dcurrent"] = work.empty("dcurrent", (steps, batch, n), dtype)
         dspk0, dmem0 = work.empty("dspk0", (batch, n), dtype), work.empty("dmem0", (batch, n), dtype)
-        none = work.zeros((1, 1, n), dtype)
+        none = work.zeros((1, len(tape["beta"]) // n, n), dtype)
         self._kernels.rleaky_linear_backward(
             none if dspk is None else dspk,
             none if dmem is None else dmem,

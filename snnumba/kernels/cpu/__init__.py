@@ -13,7 +13,7 @@ from .dense import (
     sum_over_time,
     transpose,
 )
-from .lif import rleaky_linear_backward, rleaky_linear_forward
+from .lif import rleaky_linear_backward, rleaky_linear_forward, rows_together
 from .loss import largest_sum, mse_count, mse_membrane
 from .optimizer import adam
 
@@ -34,6 +34,7 @@ __all__ = [
     "num_words",
     "rleaky_linear_backward",
     "rleaky_linear_forward",
+    "rows_together",
     "sum_over_time",
     "team",
     "transpose",

@@ -11,7 +11,7 @@ from numba.core import config
 from numba.extending import intrinsic
 
 from ._compile import kernel, part
-from .vector import add, fused, lanes, load, load_part, store, store_part
+from .vector import above, add, differ, fused, lanes, load, load_part, store, store_part, zero
 
 ONE = np.uint64(1)
 ZERO = np.uint64(0)
@@ -60,22 +60,22 @@ def clip(word, first, begin, end):
 @part
 def pack_above(x, threshold, bits):
     """Set the bits where x > threshold, elementwise; x and threshold are rows."""
-    n = x.shape[0]
+    n, width = x.shape[0], lanes(x)
     for w in range(bits.shape[0]):
         word = ZERO
-        for k in range(min(64, n - 64 * w)):
-            word |= np.uint64(x[64 * w + k] > threshold[64 * w + k]) << np.uint64(k)
+        for c in range(64 * w, min(64 * w + 64, n), width):
+            word |= above(load_part(x, c, n - c), load_part(threshold, c, n - c)) << np.uint64(c - 64 * w)
         bits[w] = word
 
 
 @part
 def pack_nonzero(x, bits):
     """Set the bits where the row x is not 0."""
-    n = x.shape[0]
+    n, width = x.shape[0], lanes(x)
     for w in range(bits.shape[0]):
         word = ZERO
-        for k in range(min(64, n - 64 * w)):
-            word |= np.uint64(x[64 * w + k] != 0) << np.uint64(k)
+        for c in range(64 * w, min(64 * w + 64, n), width):
+            word |= differ(load_part(x, c, n - c), zero(x)) << np.uint64(c - 64 * w)
         bits[w] = word
 
 

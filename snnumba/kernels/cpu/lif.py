@@ -6,8 +6,8 @@ Eqs. (1) to (7) are in rules.py; here is what runs over time. rec is the feedbac
     (9)  a_s[t] = dL/ds[t] + d[t+1] W^T,         a_u[t] = dL/du[t] + beta d[t+1]
     (10) dW = sum_t s[t-1]^T d[t],  db = sum_t d[t]                                 dense.linear_backward
 
-Forward, each sample goes through all its steps before the next one starts, so that its state stays in cache. Backward,
-the product in (9) takes BLOCK samples together.
+A kernel takes samples a few at a time through all steps, so that their state stays in cache: BLOCK of them, for the
+product in (9), and within it as many as `beta` and `threshold` are repeated for, whose neurons make one long row.
 Sources: Henkes et al. 2022, arXiv:2210.03515; Neftci et al. 2019, arXiv:1901.09948.
 """
 
@@ -21,11 +21,10 @@ lif_adjoint, lif_dthreshold = rules.lif_adjoint, rules.lif_dthreshold
 
 
 @part
-def step_row(u, i, beta, threshold, reset, delay, mem, spk):
-    """Eqs. (1) to (4) for a row of neurons: i becomes m; spk is written, and mem if it is not delayed."""
+def step_row(u, i, beta, threshold, reset, delay, mem):
+    """Eqs. (1), (2) and (4) for a row of neurons: i becomes m, and mem is written if it is not i."""
     for n in range(i.shape[0]):
         i[n] = lif_potential(u[n], i[n], beta[n], threshold[n], reset)
-    pack_above(i, threshold, spk)
     if not delay:
         for n in range(i.shape[0]):
             mem[n] = lif_settle(i[n], spike(u[n] - threshold[n]), threshold[n], reset)
@@ -67,27 +66,35 @@ def rleaky_linear_forward(
     ----------
     current : (T, B, N) or (1, B, N) float   constant in time where it has one step
     weight, bias : (N, N), (N,) float        weight[n, m]: from neuron n to neuron m
-    beta, threshold : (N,) float
+    beta, threshold : (K N,) float           the N values repeated K times, see rows_together
     spk0, mem0 : (B, N) float                the state before the first step
     reset, delay : int, bool                 see rules.py
     mem : (T, B, N) float                    written in full: u
     potential : (T, B, N) float              written in full: m; the same array as mem if delay
     spk : (T+1, B, ceil(N/64)) uint64        written in full, one bit a neuron; spk[0] is where spk0 is not zero
     """
+    steps, _, n = mem.shape
     moving = current.shape[0] > 1
-    for b in range(begin, end):
-        for t in range(mem.shape[0]):
-            i = potential[t, b]
-            c = current[t * moving, b]
-            for n in range(i.shape[0]):
-                i[n] = c[n] + bias[n]
-            if t == 0:
-                pack_nonzero(spk0[b], spk[0, b])
-                add_rows(spk[0, b], spk0[b], weight, i)
-            else:
-                add_rows(spk[t, b], None, weight, i)
-            u = mem[t - 1, b] if t > 0 else mem0[b]
-            step_row(u, i, beta, threshold, reset, delay, mem[t, b], spk[t + 1, b])
+    together = beta.shape[0] // n
+    for first in range(begin, end, together):
+        last = min(first + together, end)
+        size = (last - first) * n
+        for t in range(steps):
+            for b in range(first, last):
+                i = potential[t, b]
+                c = current[t * moving, b]
+                for k in range(n):
+                    i[k] = c[k] + bias[k]
+                if t == 0:
+                    pack_nonzero(spk0[b], spk[0, b])
+                    add_rows(spk[0, b], spk0[b], weight, i)
+                else:
+                    add_rows(spk[t, b], None, weight, i)
+            u = mem[t - 1, first:last].reshape(size) if t > 0 else mem0[first:last].reshape(size)
+            m = potential[t, first:last].reshape(size)
+            step_row(u, m, beta[:size], threshold[:size], reset, delay, mem[t, first:last].reshape(size))
+            for b in range(first, last):
+                pack_above(potential[t, b], threshold[:n], spk[t + 1, b])
 
 
 @kernel(lambda dspk, dmem, weight, beta, threshold, mem0, mem, *_: mem.shape[1], grain=BLOCK)
@@ -119,7 +126,7 @@ def rleaky_linear_backward(
 
     Parameters
     ----------
-    dspk, dmem : (T, B, N) or (1, 1, N) float   the direct gradients; one row where they are all alike
+    dspk, dmem : (T, B, N) or (1, K, N) float   the direct gradients, or those of K samples and one step for all
     weight : (N, N) float                       transposed: weight[m, n] is from neuron n to neuron m
     kind, a, b : int, float, float              the surrogate, see rules.py
     learn : bool                                whether dbeta and dthreshold are wanted
@@ -129,9 +136,10 @@ def rleaky_linear_backward(
     dbeta, dthreshold : (ceil(B/BLOCK), N)      written in full if learn, one row a block of samples
     The others are as in rleaky_linear_forward.
     """
-    spk_t, spk_r = dspk.shape[0] > 1, dspk.shape[1] > 1
-    mem_t, mem_r = dmem.shape[0] > 1, dmem.shape[1] > 1
-    steps = mem.shape[0]
+    steps, batch, n = mem.shape
+    together = beta.shape[0] // n
+    spk_t, spk_b = dspk.shape[0] > 1, dspk.shape[1] >= batch
+    mem_t, mem_b = dmem.shape[0] > 1, dmem.shape[1] >= batch
     for first in range(begin, end, BLOCK):
         last = min(first + BLOCK, end)
         block = first // BLOCK
@@ -140,24 +148,37 @@ def rleaky_linear_backward(
             dbeta[block] = 0
             dthreshold[block] = 0
         for t in range(steps - 1, -1, -1):
-            for r in range(first, last):
-                gs, gu = dspk[t * spk_t, r * spk_r], dmem[t * mem_t, r * mem_r]
-                m, u = potential[t, r], mem[t - 1, r] if t > 0 else mem0[r]
-                h = dmem0[r]  # a row to work in until the end
-                next_d = dcurrent[t + 1, r] if t + 1 < steps else dspk0[r]  # dspk0 is still 0
-                surrogate_row(m, threshold, kind, a, b, h)
-                adjoint_row(gs, dspk0[r], gu, next_d, m, u, beta, threshold, h, reset, delay, dcurrent[t, r])
+            for low in range(first, last, together):
+                high = min(low + together, last)
+                size = (high - low) * n
+                gs = dspk[t * spk_t, low * spk_b : low * spk_b + high - low].reshape(size)
+                gu = dmem[t * mem_t, low * mem_b : low * mem_b + high - low].reshape(size)
+                m = potential[t, low:high].reshape(size)
+                u = mem[t - 1, low:high].reshape(size) if t > 0 else mem0[low:high].reshape(size)
+                carry = dspk0[low:high].reshape(size)
+                next_d = dcurrent[t + 1, low:high].reshape(size) if t + 1 < steps else carry  # which is still 0
+                h = dmem0[low:high].reshape(size)  # to work in until the end
+                d = dcurrent[t, low:high].reshape(size)
+                surrogate_row(m, threshold[:size], kind, a, b, h)
+                adjoint_row(gs, carry, gu, next_d, m, u, beta[:size], threshold[:size], h, reset, delay, d)
                 if learn:
-                    learn_row(
-                        gs, dspk0[r], gu, next_d, m, u, beta, threshold, h, reset, delay, dcurrent[t, r],
-                        dbeta[block], dthreshold[block],
-                    )  # fmt: skip
+                    for k in range(0, size, n):
+                        learn_row(
+                            gs[k : k + n], carry[k : k + n], gu[k : k + n], next_d[k : k + n], m[k : k + n],
+                            u[k : k + n], beta[:n], threshold[:n], h[k : k + n], reset, delay, d[k : k + n],
+                            dbeta[block], dthreshold[block],
+                        )  # fmt: skip
             if t > 0 or initial:
                 product(dcurrent[t], weight, dspk0, first, last)
         if initial:
             for r in range(first, last):
-                for n in range(mem.shape[2]):
-                    dmem0[r, n] = beta[n] * dcurrent[0, r, n]
+                for k in range(n):
+                    dmem0[r, k] = beta[k] * dcurrent[0, r, k]
 
 
-__all__ = ["rleaky_linear_backward", "rleaky_linear_forward"]
+def rows_together(n):
+    """K: how many samples of n neurons make one row: of about 1,000, long enough to pay and short enough to cache."""
+    return min(max(1024 // n, 1), BLOCK)
+
+
+__all__ = ["rleaky_linear_backward", "rleaky_linear_forward", "rows_together"]

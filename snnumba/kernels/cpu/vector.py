@@ -150,6 +150,28 @@ def fused(typing, scalar, a, b):
 
 
 @intrinsic
+def above(typing, a, b):
+    """The lanes where a > b, as the lowest bits of a word."""
+
+    def generate(context, builder, signature, args):
+        lanes = builder.fcmp_ordered(">", *args)
+        return builder.zext(builder.bitcast(lanes, ir.IntType(_lanes(a.dtype))), ir.IntType(64))
+
+    return types.uint64(a, b), generate
+
+
+@intrinsic
+def differ(typing, a, b):
+    """The lanes where a is not b, as the lowest bits of a word."""
+
+    def generate(context, builder, signature, args):
+        lanes = builder.fcmp_unordered("!=", *args)
+        return builder.zext(builder.bitcast(lanes, ir.IntType(_lanes(a.dtype))), ir.IntType(64))
+
+    return types.uint64(a, b), generate
+
+
+@intrinsic
 def zero(typing, row):
     """A vector of zeros of the row's type."""
     return Vector(row.dtype)(row), lambda context, builder, signature, args: ir.Constant(_llvm(row.dtype), None)
@@ -184,3 +206,9 @@ if config.DISABLE_JIT:  # plain Python: a vector is a NumPy array
 
     def fused(scalar, a, b):
         return scalar * a + b
+
+    def above(a, b):
+        return np.uint64(sum(1 << k for k in np.flatnonzero(a > b).tolist()))
+
+    def differ(a, b):
+        return np.uint64(sum(1 << k for k in np.flatnonzero(a != b).tolist()))
