@@ -14,7 +14,7 @@ from .functional import accuracy_membrane, accuracy_rate
 from .layers.base import Array, check_size
 from .network import Network
 
-WATCH = 8  # firing rates and the progress bar are seen to at each so many steps: 0.3% of a step's time, and not 3%
+WATCH = 8  # steps from one look at firing rates, and at what the bar tells, to the next: each would cost 3% of a step
 METRICS = {"spk": accuracy_rate, "mem": accuracy_membrane}  # by the output that the loss reads
 
 
@@ -191,10 +191,10 @@ def fit(
                 x, y = _gathered(loader.dataset, indices, buffers)
                 losses[step], accuracy = _train_step(net, loss_fn, optimizer, x, y)
                 tally.add(len(indices), losses[step], accuracy)
+                bar.update()
                 if step % WATCH == 0:
                     tally.add_rates(len(indices), net.firing_rates())
                     bar.set_postfix_str(f"loss {tally.loss:.4f}, accuracy {tally.accuracy:.2%}", refresh=False)
-                    bar.update(step + 1 - bar.n)
         loader.epoch += 1
         history.seconds.append(time.perf_counter() - begun)
         history.loss = np.concatenate([history.loss, losses])

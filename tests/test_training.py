@@ -1,0 +1,275 @@
+"""fit and evaluate: that a net learns, what is repeated to the bit, what is counted, and what is refused."""
+
+import tracemalloc
+
+import numpy as np
+import pytest
+
+import snnumba as snn
+from snnumba import digits, optim, training
+from snnumba import functional as SF
+from snnumba.datasets import Dataset, Loader
+
+
+@pytest.fixture(scope="module")
+def splits():
+    return digits.generate(num_train=1000, num_test=310)
+
+
+@pytest.fixture
+def threads():
+    """Sets the number of threads, for this test."""
+    before = snn.get_num_threads()
+    yield snn.set_num_threads
+    snn.set_num_threads(before)
+
+
+def tutorial_net(hidden=32, num_steps=8, inputs=784, outputs=10, dtype="float32"):
+    return snn.Network(
+        snn.Linear(inputs, hidden),
+        snn.RLeaky(beta=0.9, linear_features=hidden),
+        snn.Linear(hidden, outputs),
+        snn.RLeaky(beta=0.9, linear_features=outputs),
+        num_steps=num_steps,
+        dtype=dtype,
+        seed=0,
+    )
+
+
+def count_loss():
+    return SF.mse_count_loss(correct_rate=0.8, incorrect_rate=0.2)
+
+
+def trained(splits, epochs=2, **options):
+    """A net and the history of its training."""
+    net = tutorial_net()
+    history = snn.fit(net, splits[0], count_loss(), optim.Adam(net, lr=3e-3), epochs, splits[1], **options)
+    return net, history
+
+
+@pytest.mark.parametrize("loss_fn", [count_loss(), SF.mse_membrane_loss(on_target=1.05, off_target=0.2)])
+def test_a_small_net_learns_the_digits(splits, loss_fn):
+    net = tutorial_net()
+    before = snn.evaluate(net, splits[1], loss_fn)
+    snn.fit(net, splits[0], loss_fn, optim.Adam(net, lr=3e-3), epochs=5, batch_size=32)
+    after = snn.evaluate(net, splits[1], loss_fn)
+    assert before.accuracy < 0.25  # chance is 0.1, and ten classes are drawn alike often
+    assert after.accuracy > 0.4
+    assert after.loss < before.loss
+
+
+def test_the_same_seed_gives_the_same_bits(splits):
+    (net, history), (again, same) = trained(splits, seed=3), trained(splits, seed=3)
+    np.testing.assert_array_equal(net.vector, again.vector)
+    np.testing.assert_array_equal(history.loss, same.loss)
+    assert history.rates == same.rates
+
+
+def test_another_seed_gives_another_order(splits):
+    (_, history), (_, other) = trained(splits, 1, seed=3), trained(splits, 1, seed=4)
+    assert history.loss[0] != other.loss[0]
+
+
+@pytest.mark.parametrize("number", [1, 2, 3])
+def test_threads_do_not_change_a_bit(splits, threads, number):
+    threads(1)
+    net, history = trained(splits)
+    threads(number)
+    again, same = trained(splits)
+    np.testing.assert_array_equal(net.vector, again.vector)
+    assert history.validation_loss == same.validation_loss
+
+
+def test_fit_is_the_loop_written_out(splits):
+    net, history = trained(splits, 2, batch_size=100, seed=1)
+
+    ours = tutorial_net()
+    loss_fn, optimizer, loader = count_loss(), optim.Adam(ours, lr=3e-3), Loader(splits[0], 100, seed=1)
+    losses, accuracy, rates = [], [], []
+    for _ in range(2):
+        for x, y in loader:
+            spk, _ = ours.forward(x)
+            loss, dspk = loss_fn(spk, y)
+            losses.append(loss)
+            accuracy.append(SF.accuracy_rate(spk, y))
+            rates.append(ours.firing_rates()["1"])
+            ours.backward(dspk=dspk)
+            optimizer.step()
+
+    np.testing.assert_array_equal(net.vector, ours.vector)
+    np.testing.assert_array_equal(history.loss, losses)
+    assert history.accuracy == pytest.approx([np.mean(accuracy[:10]), np.mean(accuracy[10:])])
+    assert history.rates["1"] == pytest.approx([np.mean(rates[:10:8]), np.mean(rates[10::8])])
+
+
+def test_a_loader_goes_on_at_its_own_epoch(splits):
+    whole, _ = trained(splits, 2)
+    net = tutorial_net()
+    loader, optimizer = Loader(splits[0]), optim.Adam(net, lr=3e-3)
+    for _ in range(2):
+        snn.fit(net, loader, count_loss(), optimizer, 1)
+    np.testing.assert_array_equal(net.vector, whole.vector)
+
+
+def test_history_has_a_loss_a_step_and_the_rest_an_epoch(splits):
+    _, history = trained(splits, 3, batch_size=300)
+    assert history.epochs == 3
+    assert history.loss.shape == (9,)  # 1000 samples are 3 batches of 300, and the last, short one is dropped
+    assert history.loss.dtype == np.float64
+    assert history.epoch_loss == pytest.approx(history.loss.reshape(3, 3).mean(1))
+    assert list(history.rates) == ["1", "3"]
+    for each in (history.accuracy, history.validation_accuracy, *history.rates.values()):
+        assert len(each) == 3
+        assert all(0 < value < 1 for value in each)
+    assert len(history.validation_loss) == len(history.seconds) == 3
+
+
+def test_history_has_no_validation_without_a_set_for_it(splits):
+    net = tutorial_net()
+    history = snn.fit(net, splits[0], count_loss(), optim.Adam(net), 1)
+    assert history.validation_loss == history.validation_accuracy == []
+
+
+def test_validation_in_fit_is_what_evaluate_says(splits):
+    net, history = trained(splits, 2)
+    result = snn.evaluate(net, splits[1], count_loss())
+    assert (history.validation_accuracy[-1], history.validation_loss[-1]) == (result.accuracy, result.loss)
+
+
+def test_each_epoch_is_told_when_it_has_ended(splits):
+    told = []
+    trained(splits, 2, on_epoch=lambda epoch, history: told.append((epoch, len(history.validation_accuracy))))
+    assert told == [(1, 1), (2, 2)]
+
+
+@pytest.mark.parametrize("batch_size", [1, 100, 128, 310, 5000])
+def test_evaluate_counts_every_sample(splits, batch_size):
+    net, _ = trained(splits, 1)
+    x, y = splits[1].batch(np.arange(310))
+    spk, _ = net.forward(x)
+    result = snn.evaluate(net, splits[1], count_loss(), batch_size)
+    assert result.samples == 310
+    assert result.accuracy == SF.accuracy_rate(spk, y)
+    assert result.loss == pytest.approx(count_loss()(spk, y)[0], rel=1e-6)  # sums of another order, in float32
+    assert result.rates["3"] == pytest.approx(spk.mean(), rel=1e-6)
+
+
+def test_evaluate_without_a_loss_reports_none(splits):
+    net = tutorial_net()
+    result, with_loss = snn.evaluate(net, splits[1]), snn.evaluate(net, splits[1], count_loss())
+    assert result.loss is None
+    assert result.accuracy == with_loss.accuracy
+
+
+def test_evaluate_reads_membranes_for_a_loss_of_membranes(splits):
+    net, _ = trained(splits, 1)
+    x, y = splits[1].batch(np.arange(310))
+    _, mem = net.forward(x)
+    assert snn.evaluate(net, splits[1], SF.mse_membrane_loss()).accuracy == SF.accuracy_membrane(mem, y)
+
+
+def test_evaluate_changes_no_weight(splits):
+    net = tutorial_net()
+    before = net.vector.copy()
+    snn.evaluate(net, splits[1], count_loss())
+    np.testing.assert_array_equal(net.vector, before)
+
+
+def grown(function, times=20):
+    """By how many bytes memory grows, at its highest, in calls of function after the first three."""
+    for _ in range(3):
+        function()
+    tracemalloc.start()
+    try:
+        function()  # what tracemalloc itself needs
+        begun, _ = tracemalloc.get_traced_memory()
+        tracemalloc.reset_peak()
+        for _ in range(times):
+            function()
+        return tracemalloc.get_traced_memory()[1] - begun
+    finally:
+        tracemalloc.stop()
+
+
+# Bytes of Python's own objects and of the checks of 128 labels. The smallest work array, the gradient of the loss, has
+# 51,200; CPython 3.11 keeps tuples of 20, such as a kernel's arguments, for a use that never comes: 16,000 in 20 steps.
+SMALL = 32_000
+
+
+@pytest.mark.parametrize("loss_fn", [count_loss(), SF.mse_membrane_loss(on_target=1.05, off_target=0.2)])
+def test_a_training_step_after_the_first_allocates_no_array(splits, loss_fn):
+    net = tutorial_net(hidden=128, num_steps=10)
+    optimizer = optim.Adam(net)
+    buffers = training._buffers(splits[0], 128)
+    indices = np.arange(128)
+    net.forward(splits[0].batch(indices)[0])
+    assert net.layers[1].mem.nbytes > 20 * SMALL  # so that one array more would be seen
+
+    def step():
+        x, y = training._gathered(splits[0], indices, buffers)
+        training._train_step(net, loss_fn, optimizer, x, y)
+
+    assert grown(step) < SMALL
+
+
+def test_evaluate_allocates_one_batch_however_many_there_are(splits):
+    net = tutorial_net(hidden=128, num_steps=10)
+    x, y = training._buffers(splits[1], 100)
+    assert grown(lambda: snn.evaluate(net, splits[1], count_loss(), 100), times=2) < x.nbytes + y.nbytes + SMALL
+
+
+def test_progress_is_silent_where_nobody_watches(splits, capsys):
+    trained(splits, 1)
+    assert capsys.readouterr() == ("", "")
+
+
+def test_progress_shows_loss_and_accuracy_when_asked_for(splits, capsys):
+    trained(splits, 1, progress=True, batch_size=1)  # longer than the bar waits from one look to the next
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "epoch 1/1" in err
+    assert "loss" in err
+    assert "accuracy" in err
+
+
+def tiny(samples=6, side=2, classes=2, **transforms):
+    return Dataset(np.zeros((samples, side, side), np.uint8), np.arange(samples) % classes, **transforms)
+
+
+REFUSED = {  # what is wrong: arguments of fit in place of good ones, the error, and what it says
+    "net": ({"net": "net"}, TypeError, "net must be a Network; got str"),
+    "data": ({"train": [1, 2]}, TypeError, "train must be a Dataset or a Loader; got list"),
+    "features": ({"train": tiny(side=3)}, ValueError, r"train must have samples of the shape \(4,\).*got \(9,\)"),
+    "images not flat": ({"train": tiny(flatten=False)}, ValueError, r"got \(1, 2, 2\)"),
+    "dtype": ({"train": tiny(dtype="float64")}, ValueError, "train must give float32, the net's dtype; got float64"),
+    "classes": ({"train": tiny(classes=3)}, ValueError, "train must have at most 2 classes.*got 3"),
+    "validation": ({"validation": tiny(side=3)}, ValueError, r"validation must have samples of the shape \(4,\)"),
+    "few samples": ({"batch_size": 7}, ValueError, "batch_size 7 is more than the 6 samples"),
+    "batch size": ({"batch_size": 0}, ValueError, "batch_size must be at least 1; got 0"),
+    "batch size twice": ({"train": Loader(tiny(), 2)}, ValueError, "batch_size is the Loader's, 2.*got 3"),
+    "seed twice": ({"train": Loader(tiny(), 2), "batch_size": None, "seed": 1}, ValueError, "seed is the Loader's, 0"),
+    "epochs": ({"epochs": 0}, ValueError, "epochs must be a positive integer; got 0"),
+    "loss": ({"loss_fn": None}, TypeError, "loss_fn must be a loss"),
+    "loss of something else": ({"loss_fn": np.sum}, TypeError, "loss_fn must be a loss"),
+    "optimizer of another net": (
+        {"optimizer": optim.Adam(tutorial_net(2, 2, 4, 2))},
+        ValueError,
+        "optimizer must be one of this net; Adam",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_fit_refuses_before_anything_is_changed(case):
+    replaced, error, message = REFUSED[case]
+    net = tutorial_net(hidden=2, num_steps=2, inputs=4, outputs=2)
+    before = net.vector.copy()
+    arguments = {"net": net, "train": tiny(), "loss_fn": count_loss(), "optimizer": optim.Adam(net), "batch_size": 3}
+    with pytest.raises(error, match=message):
+        snn.fit(**arguments | replaced)
+    np.testing.assert_array_equal(net.vector, before)
+
+
+def test_evaluate_refuses_data_that_the_net_cannot_take():
+    with pytest.raises(ValueError, match=r"dataset must have samples of the shape \(4,\), the net's input; got \(9,\)"):
+        snn.evaluate(tutorial_net(hidden=2, num_steps=2, inputs=4, outputs=2), tiny(side=3))
