@@ -42,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             args.run(args)
         sys.stdout.flush()
     except KeyboardInterrupt as interrupt:
-        print("snnumba: stopped", *interrupt.args, file=sys.stderr)
+        print("snnumba: ", "; ".join(["stopped", *map(str, interrupt.args)]), sep="", file=sys.stderr)
         return 130
     except BrokenPipeError:  # whoever read our output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -90,6 +90,7 @@ def _train(args: argparse.Namespace) -> None:
     _use_threads(args.threads)
     data = args.data or ("mnist" if datasets.MNIST.exists() else "digits")
     train, test = datasets.open_data(data, dtype=args.dtype)
+    loader = datasets.Loader(train, args.batch_size, seed=args.seed)
     if data not in ("mnist", "digits"):
         data = str(Path(data).absolute())  # so that `evaluate` finds it from any folder
     settings = {"data": data, "loss": args.loss} | loss_options
@@ -116,18 +117,20 @@ def _train(args: argparse.Namespace) -> None:
     _row("on", _resources(net))
     print()
 
+    saved = "nothing is saved"
+
     def on_epoch(epoch: int, history: History) -> None:
+        nonlocal saved
         checkpoint.save(args.out, net, optimizer, history, settings)
+        saved = f"{args.out} is as it was after epoch {epoch}"
         if epoch == 1:
             print("\n".join(_header(history)))
         print(_epoch_row(history), flush=True)
 
-    history = History()
     try:
-        loader = datasets.Loader(train, args.batch_size, seed=args.seed)
         history = fit(net, loader, loss_fn, optimizer, args.epochs, test, on_epoch=on_epoch)
     except KeyboardInterrupt:
-        raise KeyboardInterrupt(f"; {args.out} holds the epochs shown") from None
+        raise KeyboardInterrupt(saved) from None
     print()
     _row("accuracy", f"{history.validation_accuracy[-1]:.2%} of the test images")
     _row("saved", f"{args.out}; `snnumba evaluate {args.out}` tests it again")
@@ -166,7 +169,7 @@ def _evaluate(args: argparse.Namespace) -> None:
     _row("data", f"{_described(test)}, to test")
     _row("accuracy", f"{result.accuracy:.2%}")
     if result.loss is not None:
-        _row("loss", f"{result.loss:.5f} {loss_fn!r}")
+        _row("loss", f"{result.loss:.5f}, {loss_fn!r}")
     _row("firing", ", ".join(f"layer {layer} {rate:.1%}" for layer, rate in result.rates.items()))
 
 
@@ -281,10 +284,13 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
 
     def command(name: str, run: Callable[[argparse.Namespace], None], text: str, *examples: str) -> _Parser:
-        epilog = "\n".join(["examples:", *(f"  {example}" for example in examples)])
-        layout = argparse.RawDescriptionHelpFormatter
         made = commands.add_parser(
-            name, help=text, description=f"{text}.", epilog=epilog, formatter_class=layout, allow_abbrev=False
+            name,
+            help=text,
+            description=f"{text[0].upper()}{text[1:]}.",
+            epilog="\n  ".join(["examples:", *examples]),
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
         )
         made.set_defaults(run=run)
         return made
