@@ -1,0 +1,423 @@
+"""The command line: what it prints and saves, and what it says in one line where something is wrong."""
+
+import os
+import re
+import subprocess
+import sys
+
+import h5py
+import numba
+import numpy as np
+import pytest
+
+import snnumba as snn
+from snnumba import checkpoint, cli, datasets
+
+SMALL = ["--hidden", "8", "--num-steps", "3", "--epochs", "2", "--batch-size", "32"]
+
+
+def process(*args, cwd, **environment):
+    """`snnumba *args` in a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-m", "snnumba", *map(str, args)],
+        cwd=cwd,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))} | environment,
+        capture_output=True,
+        text=True,
+    )
+
+
+def number(label, text):
+    """What follows a label in a report."""
+    return re.search(rf"^{label} +(\S+)", text, re.MULTILINE).group(1)
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """The working folder."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def threads():
+    """Puts back the number of threads."""
+    before = snn.get_num_threads()
+    yield
+    snn.set_num_threads(before)
+
+
+def images(seed, samples):
+    """Bright left or bright right halves, and noise."""
+    rng = np.random.default_rng(seed)
+    labels = np.arange(samples) % 2
+    pixels = rng.integers(0, 100, (samples, 4, 4))
+    pixels[labels == 0, :, :2] += 100
+    pixels[labels == 1, :, 2:] += 100
+    return pixels.astype(np.uint8), labels
+
+
+@pytest.fixture
+def halves(folder):
+    """A small data set, halves.h5."""
+    datasets.save("halves.h5", train=images(0, 200), test=images(1, 50), name="halves", classes=["left", "right"])
+    return "halves.h5"
+
+
+@pytest.fixture
+def run_file(halves, capsys):
+    """A run on it, run.h5."""
+    assert cli.main(["train", "--data", halves, *SMALL]) == 0
+    capsys.readouterr()
+    return "run.h5"
+
+
+def test_a_run_on_digits_in_processes_is_evaluated_to_the_accuracy_it_printed(tmp_path):
+    train = process("train", "--data", "digits", *SMALL, cwd=tmp_path)
+    assert train.returncode == 0, train.stderr
+    evaluate = process("evaluate", "run.h5", cwd=tmp_path)
+    assert evaluate.returncode == 0, evaluate.stderr
+    assert "digits (synthetic)" in train.stdout
+    assert number("accuracy", train.stdout) == number("accuracy", evaluate.stdout)
+    assert not evaluate.stderr
+
+
+def test_the_report_has_a_row_an_epoch(halves, capsys):
+    assert cli.main(["train", "--data", halves, *SMALL]) == 0
+    rows = re.findall(r"^ +(\d+) +\d\.\d{5}( +[\d.]+%){4} +[\d.]+$", capsys.readouterr().out, re.MULTILINE)
+    assert [epoch for epoch, _ in rows] == ["1", "2"]
+
+
+def test_the_report_counts_the_parameters_and_names_the_settings(halves, capsys):
+    cli.main(["train", "--data", halves, *SMALL, "--lr", "0.01"])
+    out = capsys.readouterr().out
+    assert "halves: 200 images of 4x4 pixels in 2 classes, and 50 to test" in out
+    parameters = (16 * 8 + 8) + (8 * 8 + 8) + (8 * 2 + 2) + (2 * 2 + 2)
+    assert f"3 steps, {parameters} parameters" in out
+    assert "lr 0.01, batch 32, epochs 2, seed 0" in out
+
+
+def test_the_defaults_are_the_tutorials():
+    args = cli._parser().parse_args(["train"])
+    assert (args.hidden, args.num_steps, args.beta, args.epochs, args.batch_size) == (128, 10, 0.9, 5, 128)
+    assert (args.lr, args.seed, args.dtype, args.device, args.loss) == (1e-3, 0, "float32", "cpu", "count")
+    assert cli._loss_options(args) == {"correct_rate": 0.8, "incorrect_rate": 0.2}
+    args = cli._parser().parse_args(["train", "--loss", "membrane"])
+    assert cli._loss_options(args) == {"on_target": 1.05, "off_target": 0.2}
+
+
+def test_a_saved_run_holds_settings_weights_and_history(run_file, folder):
+    run = checkpoint.load(run_file)
+    assert run.settings == {
+        "data": str(folder / "halves.h5"),
+        "loss": "count",
+        "correct_rate": 0.8,
+        "incorrect_rate": 0.2,
+        "epochs": 2,
+        "batch_size": 32,
+        "lr": 0.001,
+        "seed": 0,
+        "dtype": "float32",
+    }
+    assert run.history.epochs == 2
+    assert run.optimizer.steps == len(run.history.loss) == 2 * 6
+
+
+def test_the_same_command_saves_the_same_bits(halves, threads):
+    for out, threads in (("a.h5", "1"), ("b.h5", "2")):
+        cli.main(["train", "--data", halves, *SMALL, "--out", out, "--threads", threads])
+    a, b = checkpoint.load("a.h5"), checkpoint.load("b.h5")
+    np.testing.assert_array_equal(a.net.vector, b.net.vector)
+    np.testing.assert_array_equal(a.history.loss, b.history.loss)
+
+
+@pytest.mark.parametrize("options", [["--loss", "membrane"], ["--dtype", "float64"], ["--correct-rate", "1"]])
+def test_a_run_is_evaluated_with_its_own_loss_and_dtype(halves, capsys, options):
+    assert cli.main(["train", "--data", halves, *SMALL, *options]) == 0
+    trained = capsys.readouterr().out
+    assert cli.main(["evaluate", "run.h5", "--batch-size", "7"]) == 0
+    out = capsys.readouterr().out
+    assert number("accuracy", out) == number("accuracy", trained)
+    expected = checkpoint.load("run.h5").history.validation_loss[-1]
+    assert float(number("loss", out).rstrip(",")) == pytest.approx(expected, abs=1e-5)  # five digits are printed
+
+
+def test_evaluate_finds_the_data_from_another_folder(run_file, folder, monkeypatch):
+    (folder / "elsewhere").mkdir()
+    monkeypatch.chdir(folder / "elsewhere")
+    assert cli.main(["evaluate", f"../{run_file}"]) == 0
+
+
+def test_evaluate_takes_other_data(run_file, capsys):
+    datasets.save("other.h5", train=images(2, 20), test=images(3, 30), name="other")
+    assert cli.main(["evaluate", run_file, "--data", "other.h5"]) == 0
+    assert "other: 30 images" in capsys.readouterr().out
+
+
+def test_without_data_and_mnist_it_trains_on_digits_and_says_how_to_get_mnist(folder, capsys):
+    assert cli.main(["train", *SMALL]) == 0
+    first, second = capsys.readouterr().out.splitlines()[:2]
+    assert "digits (synthetic)" in first
+    assert "no data/mnist.h5" in second
+    assert "`snnumba data mnist`" in second
+
+
+def test_without_data_it_trains_on_mnist_where_that_is(halves, folder, capsys):
+    (folder / "data").mkdir()
+    os.rename(halves, "data/mnist.h5")
+    assert cli.main(["train", *SMALL]) == 0
+    first, second = capsys.readouterr().out.splitlines()[:2]
+    assert "halves" in first
+    assert "no --data given, and data/mnist.h5 is there" in second
+    assert checkpoint.load("run.h5").settings["data"] == "mnist"
+
+
+def test_mnist_is_converted_from_its_four_files(tmp_path):
+    source = os.environ.get("SNNUMBA_MNIST")
+    if source is None:
+        pytest.skip("SNNUMBA_MNIST names no folder with the four IDX files of MNIST")
+    done = process("data", "mnist", "--from", os.path.abspath(source), cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "60000 images of 28x28 pixels in 10 classes, and 10000 to test" in done.stdout
+    assert len(datasets.load(tmp_path / "data/mnist.h5", "test")) == 10000
+
+
+def test_info_tells_versions_threads_devices_and_the_cache(tmp_path):
+    done = process("info", cwd=tmp_path, SNNUMBA_NUM_THREADS="3", SNNUMBA_CACHE_DIR=str(tmp_path / "cache"))
+    assert done.returncode == 0, done.stderr
+    assert number("snnumba", done.stdout) == snn.__version__
+    assert number("numba", done.stdout) == numba.__version__
+    assert number("threads", done.stdout) == "3,"
+    assert number("kernels", done.stdout).startswith(str(tmp_path / "cache"))
+    assert "cpu: available" in done.stdout
+    assert "cuda" in done.stdout
+
+
+def test_info_says_so_where_no_kernel_can_be_kept(tmp_path):
+    (tmp_path / "file").touch()
+    done = process("info", cwd=tmp_path, SNNUMBA_CACHE_DIR=str(tmp_path / "file"))
+    assert done.returncode == 0
+    assert "kernels    not kept between runs: the cache folder cannot be written" in done.stdout
+
+
+def test_version_is_printed(capsys):
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["--version"])
+    assert (stop.value.code, capsys.readouterr().out) == (0, f"snnumba {snn.__version__}\n")
+
+
+@pytest.mark.parametrize("command", ["train", "evaluate", "data", "info"])
+def test_help_has_an_example(command, capsys):
+    with pytest.raises(SystemExit) as stop:
+        cli.main([command, "--help"])
+    assert stop.value.code == 0
+    assert f"examples:\n  snnumba {command}" in capsys.readouterr().out
+
+
+GATHER = """
+import numpy as np
+from numba.core import event
+from snnumba import cli
+from snnumba.datasets import Dataset
+with event.install_listener("numba:compile", cli._CompileNotice()):
+    Dataset(np.zeros((2, 2, 2), np.uint8), [0, 1]).batch([0])
+"""
+
+
+def test_compiling_is_told_in_the_first_run_only(tmp_path):
+    def told(cache):
+        environment = {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "SNNUMBA_CACHE_DIR": str(cache)}
+        done = subprocess.run(
+            [sys.executable, "-c", GATHER], env=os.environ | environment, capture_output=True, text=True, check=True
+        )
+        return done.stderr
+
+    (tmp_path / "file").touch()
+    assert told(tmp_path / "cache") == "compiling kernels (first run only)\n"
+    assert told(tmp_path / "cache") == ""
+    assert told(tmp_path / "file") == "compiling kernels (the cache folder cannot be written)\n"
+
+
+def refused(capsys, *args):
+    """What a command says on stderr, once it has failed in the way that they are to fail."""
+    before = set(os.listdir())
+    try:
+        status = cli.main([str(arg) for arg in args])
+    except SystemExit as stop:
+        status = stop.code
+    out, err = capsys.readouterr()
+    assert status == 2
+    assert out == ""
+    assert err.startswith("snnumba: error: ")
+    assert err.count("\n") == 1
+    assert err.endswith("\n")
+    assert set(os.listdir()) == before
+    return err
+
+
+def write(images, labels, split="train"):
+    """bad.h5, whose other split is as it should be."""
+    with h5py.File("bad.h5", "w") as file:
+        file["train/images"] = file["test/images"] = np.zeros((40, 4, 4), np.uint8)
+        file["train/labels"] = file["test/labels"] = np.arange(40) % 2
+        del file[f"{split}/images"], file[f"{split}/labels"]
+        file[f"{split}/images"], file[f"{split}/labels"] = images, labels
+
+
+IMAGES, LABELS = images(0, 40)
+NAN = np.where(np.arange(40 * 16).reshape(40, 4, 4) == 37, np.nan, 0).astype(np.float32)
+BAD_DATA = {  # images, labels, and what is said
+    "of different length": (IMAGES, LABELS[:39], "got 40 images and 39 labels"),
+    "with a label below 0": (IMAGES, LABELS - 1, r"labels\[0\] must be from 0"),
+    "with a NaN pixel": (NAN, LABELS, r"images\[2, 1, 1\] must be finite; got nan"),
+    "of a wrong shape": (IMAGES[0], LABELS, r"images must be .*; got \(4, 4\)"),
+    "of a wrong dtype": (IMAGES.astype(np.int32), LABELS, "images must be uint8 or floating; got int32"),
+}
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+@pytest.mark.parametrize("case", BAD_DATA)
+def test_data_are_refused(folder, capsys, case, split):
+    pixels, labels, message = BAD_DATA[case]
+    write(pixels, labels, split)
+    assert re.search(f"bad.h5, {split}: .*{message}", refused(capsys, "train", "--data", "bad.h5"))
+
+
+def test_a_file_without_the_datasets_is_refused(folder, capsys):
+    with h5py.File("bad.h5", "w") as file:
+        file["pictures"] = IMAGES
+    err = refused(capsys, "train", "--data", "bad.h5")
+    assert "no dataset /train/images; there is /pictures" in err
+
+
+def test_a_file_that_is_not_hdf5_is_refused(folder, capsys):
+    (folder / "bad.h5").write_text("hello")
+    assert "bad.h5 is not an HDF5 file" in refused(capsys, "train", "--data", "bad.h5")
+    assert "bad.h5 is not a run" in refused(capsys, "evaluate", "bad.h5")
+
+
+def test_a_missing_file_is_refused(folder, capsys):
+    for args in (["train", "--data", "no.h5"], ["evaluate", "no.h5"]):
+        assert refused(capsys, *args) == "snnumba: error: no.h5: No such file or directory\n"
+
+
+def test_fewer_images_than_a_batch_are_refused(halves, capsys):
+    err = refused(capsys, "train", "--data", halves, "--batch-size", "201")
+    assert "batch_size 201 is more than the 200 samples" in err
+
+
+def test_mnist_is_refused_where_it_is_not_there_with_the_way_to_get_it(folder, capsys):
+    assert "`snnumba data mnist`" in refused(capsys, "train", "--data", "mnist")
+
+
+def test_a_data_set_is_not_evaluated_as_a_run(halves, capsys):
+    assert "halves.h5: not a run: it holds test, train" in refused(capsys, "evaluate", halves)
+
+
+def test_a_run_is_not_trained_on_as_a_data_set(run_file, capsys):
+    assert "run.h5, train: no dataset /train/images" in refused(capsys, "train", "--data", run_file, "--out", "b.h5")
+
+
+def test_data_of_another_shape_than_the_nets_are_refused(run_file, capsys):
+    write(np.zeros((40, 3, 3), np.uint8), LABELS, "train")
+    with h5py.File("bad.h5", "r+") as file:
+        del file["test/images"]
+        file["test/images"] = np.zeros((40, 3, 3), np.uint8)
+    assert "(16,), the net's input; got (9,)" in refused(capsys, "evaluate", run_file, "--data", "bad.h5")
+
+
+def test_idx_files_that_are_not_there_are_named(folder, capsys):
+    assert "no such folder: idx" in refused(capsys, "data", "mnist", "--from", "idx")
+    assert "has no train-images-idx3-ubyte" in refused(capsys, "data", "mnist", "--from", ".")
+
+
+CONTRADICTIONS = [
+    (["--loss", "membrane", "--correct-rate", "0.8"], "--correct-rate", "--loss membrane"),
+    (["--loss", "membrane", "--incorrect-rate", "0"], "--incorrect-rate", "--loss membrane"),
+    (["--on-target", "1"], "--on-target", "--loss count"),
+    (["--loss", "count", "--off-target", "0"], "--off-target", "--loss count"),
+]
+
+
+@pytest.mark.parametrize(("options", "one", "other"), CONTRADICTIONS)
+def test_options_that_contradict_each_other_are_both_named(folder, capsys, options, one, other):
+    err = refused(capsys, "train", *options)
+    assert one in err
+    assert other in err
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("--hidden", "0"),
+        ("--hidden", "many"),
+        ("--num-steps", "2.5"),
+        ("--beta", "1.1"),
+        ("--beta", "nan"),
+        ("--correct-rate", "-0.1"),
+        ("--on-target", "inf"),
+        ("--epochs", "-1"),
+        ("--batch-size", "0"),
+        ("--lr", "0"),
+        ("--seed", "-1"),
+        ("--dtype", "int8"),
+        ("--threads", "0"),
+        ("--device", "tpu"),
+    ],
+)
+def test_a_wrong_value_is_refused_with_its_option(folder, capsys, option, value):
+    err = refused(capsys, "train", option, value)
+    assert f"argument {option}: " in err
+    assert repr(value) in err
+
+
+def test_an_unknown_option_is_refused(folder, capsys):
+    assert "unrecognized arguments: --hiden" in refused(capsys, "train", "--hiden", "3")
+
+
+def test_no_command_is_refused(folder, capsys):
+    assert "COMMAND" in refused(capsys)
+
+
+def test_a_folder_to_save_in_that_is_not_there_is_refused_before_training(halves, capsys, monkeypatch):
+    monkeypatch.setattr(cli, "fit", None)
+    err = refused(capsys, "train", "--data", halves, "--out", "runs/a.h5")
+    assert "--out runs/a.h5: there is no folder runs" in err
+
+
+def test_a_folder_that_cannot_be_written_is_refused_before_training(halves, capsys, monkeypatch):
+    def denied(**options):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(cli.tempfile, "TemporaryFile", denied)
+    assert "--out a.h5 cannot be written: Permission denied" in refused(capsys, "train", "--out", "a.h5")
+
+
+def test_a_file_that_is_not_a_run_is_not_overwritten(halves, folder, capsys):
+    before = (folder / halves).read_bytes()
+    err = refused(capsys, "train", "--data", "digits", "--out", halves)
+    assert "--out halves.h5 exists and is not a run" in err
+    assert (folder / halves).read_bytes() == before
+
+
+def test_an_error_in_a_process_is_one_line_and_no_traceback(tmp_path):
+    done = process("train", "--data", "no.h5", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "snnumba: error: no.h5: No such file or directory\n"
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_interrupt_says_what_is_saved(halves, capsys, monkeypatch):
+    fit = cli.fit
+
+    def stopped(*args, on_epoch, **options):
+        def then_stop(epoch, history):
+            on_epoch(epoch, history)
+            raise KeyboardInterrupt
+
+        return fit(*args, on_epoch=then_stop, **options)
+
+    monkeypatch.setattr(cli, "fit", stopped)
+    assert cli.main(["train", "--data", halves, *SMALL]) == 130
+    assert capsys.readouterr().err.endswith("snnumba: stopped; run.h5 is as it was after epoch 1\n")
+    assert checkpoint.load("run.h5").history.epochs == 1
