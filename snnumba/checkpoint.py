@@ -99,7 +99,7 @@ def load(path: str | os.PathLike[str], device: str = "cpu") -> Run:
     try:
         with h5py.File(path, "r") as file:
             _check_format(file)
-            texts = {name: json.loads(_text(file.attrs[name])) for name in ("net", "optimizer", "settings", "versions")}
+            texts = {name: _json(file, name) for name in ("net", "optimizer", "settings", "versions")}
             net = Network.from_config(texts["net"], device)
             net.load_state_dict(_arrays(file, "weights"))
             optimizer = _optimizer(texts["optimizer"], net)
@@ -139,8 +139,16 @@ def _check_format(file: Any) -> None:
         raise ValueError(f"a run of format version {version}; this snnumba reads version {VERSION}")
 
 
-def _optimizer(config: Any, net: Network) -> Adam:
-    if not isinstance(config, dict) or config.get("name") != "Adam" or config.keys() != {"name", *ADAM}:
+def _json(file: Any, name: str) -> dict[str, Any]:
+    """The JSON object in an attribute."""
+    value = json.loads(_text(file.attrs[name]))
+    if not isinstance(value, dict):
+        raise ValueError(f"damaged: {name} must be a JSON object; got {value!r}")
+    return value
+
+
+def _optimizer(config: dict[str, Any], net: Network) -> Adam:
+    if config.get("name") != "Adam" or config.keys() != {"name", *ADAM}:
         raise ValueError(f"optimizer must be Adam with {', '.join(ADAM)}; got {config!r}")
     return Adam(net, **{name: config[name] for name in ADAM} | {"betas": tuple(config["betas"])})
 
@@ -172,6 +180,9 @@ def _history(arrays: dict[str, Array]) -> History:
     names = {field.name for field in fields(History)} - {"rates"}
     if missing := names - arrays.keys():
         raise ValueError(f"damaged: no history/{min(missing)}")
+    for name, x in arrays.items():
+        if x.ndim != 1 or x.dtype != np.float64:
+            raise ValueError(f"damaged: history/{name} must be one row of float64; got {x.dtype} {x.shape}")
     lists = {name: arrays[name].tolist() for name in names - {"loss"}}
     rates = {name.removeprefix("rates/"): x.tolist() for name, x in arrays.items() if name.startswith("rates/")}
     return History(loss=arrays["loss"], rates=rates, **lists)

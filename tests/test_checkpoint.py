@@ -182,10 +182,20 @@ def overwrite(file):
     file["weights/0.weight"][0, 0] += 1
 
 
+def history_of_text(file):
+    del file["history/loss"]
+    file["history/loss"] = "all went well"
+
+
 DAMAGED = {  # what was done to the file, and what is said
     "version": (lambda file: file.attrs.__setitem__("version", 2), "format version 2; this snnumba reads version 1"),
     "no attribute": (lambda file: file.attrs.__delitem__("net"), "net"),
     "not JSON": (lambda file: file.attrs.__setitem__("net", "{"), "Expecting property name"),
+    "not an object": (
+        lambda file: file.attrs.__setitem__("settings", "[1]"),
+        r"settings must be a JSON object; got \[1\]",
+    ),
+    "a history of text": (history_of_text, "history/loss must be one row of float64"),
     "a changed number": (overwrite, "/weights/0.weight is damaged: sha256"),
     "no weight": (lambda file: file.__delitem__("weights/0.weight"), r"state lacks 0\.weight"),
     "no weights": (lambda file: file.__delitem__("weights"), "no group /weights"),
