@@ -1,17 +1,133 @@
-"""Optimizers: one step over the net's flat vector of parameters. The rules are in kernels/rules.py."""
+"""Optimizers over the net's flat vector of parameters, clipping of its gradients, learning-rate schedules.
+
+    from snnumba import optim
+    optimizer = optim.AdamW(net, lr=1e-3)
+    schedule = optim.CosineAnnealingLR(optimizer, T_max=epochs)
+    net.backward(dspk=dspk); optim.clip_grad_norm(net, 1.0); optimizer.step()           # each step of training
+    schedule.step()                                                                     # each epoch
+
+The numbers are torch's. An optimizer's equations are in kernels/rules.py; here, with g the gradients of all parameters,
+lr0 the learning rate that a schedule found, and e the epochs since:
+
+    (1) clip_grad_norm:    g *= min(1, max_norm / (|g| + 1e-6)),   |g|^2 = sum g^2
+    (2) StepLR:            lr = lr0 gamma^floor(e / step_size)
+    (3) CosineAnnealingLR: lr = eta_min + (lr0 - eta_min)(1 + cos(pi e / T_max)) / 2
+"""
 
 import math
 from collections.abc import Mapping
+from numbers import Real
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
 from . import backend
-from .layers.base import Array
+from .layers.base import Array, check_size
 from .network import Network
 
 
-class Adam:
+def _check_number(name: str, value: Any, *, positive: bool = False, below: float = math.inf) -> float:
+    """A number in [0, below), or in (0, below)."""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise TypeError(f"{name} must be a number; got {value!r}")
+    number = float(value)
+    if not 0 <= number < below or (positive and number == 0):
+        least, most = "above 0" if positive else "at least 0", "finite" if below == math.inf else f"below {below:g}"
+        raise ValueError(f"{name} must be {least} and {most}; got {value!r}")
+    return number
+
+
+def _check_net(net: Any) -> Network:
+    if not isinstance(net, Network):
+        raise TypeError(f"net must be a Network; got {type(net).__name__}")
+    return net
+
+
+def _check_keys(name: str, state: Mapping[str, Any], keys: set[str]) -> None:
+    """Refuse a state that lacks one of the keys, or has another."""
+    if missing := keys - state.keys():
+        raise KeyError(f"the {name}'s state lacks {min(missing)}; it has {', '.join(sorted(state)) or 'nothing'}")
+    if unknown := state.keys() - keys:
+        raise KeyError(f"the {name}'s state has {min(unknown)}, which this one does not")
+
+
+class _Configured:
+    """What is made from settings: the arguments after the first, kept as attributes of the same names."""
+
+    settings: ClassVar[tuple[str, ...]]
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """Its name and settings as they are now, fit for JSON."""
+        return {"name": type(self).__name__} | {name: getattr(self, name) for name in self.settings}
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(f'{name}={getattr(self, name)}' for name in self.settings)})"
+
+
+class Optimizer(_Configured):
+    """What the optimizers share: the net, the learning rate, the steps taken and the running averages.
+
+    net : Network
+    lr : float >= 0                   may be set between steps
+    steps : int                       how many were taken
+    """
+
+    averages: ClassVar[tuple[str, ...]]
+
+    def __init__(self, net: Network, lr: float) -> None:
+        self.net = _check_net(net)
+        self.lr = lr
+        self.steps = 0
+        self._averages = {name: np.zeros_like(net.vector) for name in self.averages}
+
+    @property
+    def lr(self) -> float:
+        """The learning rate."""
+        return self._lr
+
+    @lr.setter
+    def lr(self, lr: float) -> None:
+        self._lr = _check_number("lr", lr)
+
+    def step(self) -> None:
+        """Change the net's parameters by its gradients."""
+        self.steps += 1
+        self._update(backend.load(self.net.device))
+
+    def _update(self, kernels: Any) -> None:
+        """One step's kernel; `steps` counts it already."""
+        raise NotImplementedError
+
+    def state_dict(self) -> dict[str, Array]:
+        """Copies of the steps taken and of the running averages."""
+        return {"steps": np.array(self.steps)} | {name: x.copy() for name, x in self._averages.items()}
+
+    def load_state_dict(self, state: Mapping[str, npt.ArrayLike]) -> None:
+        """Take over what state_dict gave.
+
+        Raises
+        ------
+        KeyError, ValueError
+            if a name is missing or not known, or an array has another size or does not hold finite numbers, before
+            anything is changed.
+        """
+        _check_keys("optimizer", state, {"steps", *self.averages})
+        arrays = {name: np.asarray(state[name]) for name in self.averages}
+        for name, x in arrays.items():
+            shape = self.net.vector.shape
+            if x.shape != shape or x.dtype.kind not in "fiu" or not np.isfinite(x).all():
+                raise ValueError(f"{name} must hold {shape} finite numbers; got {x.dtype} {x.shape}")
+        steps = np.asarray(state["steps"])
+        if steps.shape != () or steps.dtype.kind not in "iu" or steps < 0:
+            raise ValueError(f"steps must be a count; got {state['steps']!r}")
+        self.steps = int(steps)
+        for name, x in arrays.items():
+            self._averages[name][:] = x
+
+
+class Adam(Optimizer):
     """Adam, as torch computes it.
 
     m += (1 - beta1) (g - m),  v = beta2 v + (1 - beta2) g^2,
@@ -20,7 +136,7 @@ class Adam:
     Parameters
     ----------
     net : Network                     whose parameters are to be optimized
-    lr : float > 0                    learning rate; may be set between steps
+    lr : float >= 0                   learning rate; may be set between steps
     betas : two floats in [0, 1)      decay of the averages of the gradient and of its square
     eps : float > 0
     weight_decay : float >= 0         times the parameter, added to its gradient
@@ -28,7 +144,7 @@ class Adam:
     Raises
     ------
     TypeError, ValueError
-        if an argument is out of its range.
+        if an argument is not such.
 
     Source: Kingma and Ba 2015, arXiv:1412.6980.
 
@@ -42,6 +158,9 @@ class Adam:
     1
     """
 
+    settings = ("lr", "betas", "eps", "weight_decay")
+    averages = ("m", "v")
+
     def __init__(
         self,
         net: Network,
@@ -50,73 +169,296 @@ class Adam:
         eps: float = 1e-8,
         weight_decay: float = 0.0,
     ) -> None:
-        if not isinstance(net, Network):
-            raise TypeError(f"net must be a Network; got {type(net).__name__}")
-        for name, value, low, high in (
-            ("lr", lr, 0, math.inf),
-            ("eps", eps, 0, math.inf),
-            ("betas[0]", betas[0], 0, 1),
-            ("betas[1]", betas[1], 0, 1),
-            ("weight_decay", weight_decay, 0, math.inf),
-        ):
-            positive = name in ("lr", "eps")
-            if not low <= value < high or (positive and value == 0):
-                raise ValueError(
-                    f"{name} must be {'above 0' if positive else 'at least 0'} and "
-                    f"{'finite' if high == math.inf else 'below 1'}; got {value!r}"
-                )
-        self.net = net
-        self.lr, self.betas, self.eps, self.weight_decay = lr, betas, eps, weight_decay
-        self.steps = 0
-        self._m = np.zeros_like(net.vector)
-        self._v = np.zeros_like(net.vector)
+        super().__init__(net, lr)
+        if not isinstance(betas, tuple | list) or len(betas) != 2:
+            raise TypeError(f"betas must be two numbers; got {betas!r}")
+        beta1, beta2 = (_check_number(f"betas[{k}]", beta, below=1) for k, beta in enumerate(betas))
+        self.betas = beta1, beta2
+        self.eps = _check_number("eps", eps, positive=True)
+        self.weight_decay = _check_number("weight_decay", weight_decay)
 
-    def __repr__(self) -> str:
-        return f"Adam(lr={self.lr}, betas={self.betas}, eps={self.eps}, weight_decay={self.weight_decay})"
+    def _decay(self) -> tuple[float, float]:
+        """What a parameter is multiplied with, and how much of it is added to its gradient."""
+        return 1.0, self.weight_decay
 
-    def step(self) -> None:
-        """Change the net's parameters by its gradients."""
-        self.steps += 1
+    def _update(self, kernels: Any) -> None:
         beta1, beta2 = self.betas
         scale = math.sqrt(1 - beta2**self.steps)
-        number = self.net.dtype.type
-        backend.load(self.net.device).adam(
+        keep, decay = self._decay()
+        number = self.net.dtype.type  # after the subtractions: float32 has no 1 - beta2 to more than five digits
+        kernels.adam(
             self.net.vector,
             self.net.gradient_vector,
-            self._m,
-            self._v,
+            self._averages["m"],
+            self._averages["v"],
             number(self.lr * scale / (1 - beta1**self.steps)),
             number(beta2),
             number(1 - beta1),
             number(1 - beta2),
             number(self.eps * scale),
-            number(self.weight_decay),
+            number(keep),
+            number(decay),
         )
 
-    def state_dict(self) -> dict[str, Array]:
-        """Copies of the steps taken and of the two averages."""
-        return {"steps": np.array(self.steps), "m": self._m.copy(), "v": self._v.copy()}
 
-    def load_state_dict(self, state: Mapping[str, npt.ArrayLike]) -> None:
-        """Take over what state_dict gave.
+class AdamW(Adam):
+    """Adam with weight decay of its own, as torch computes it: p *= 1 - lr weight_decay, then Adam's step.
+
+    Parameters and errors are Adam's; weight_decay is not added to the gradient, and its default is 0.01.
+    Source: Loshchilov and Hutter 2019, arXiv:1711.05101.
+
+    >>> from snnumba import Network, RLeaky
+    >>> AdamW(Network(RLeaky(beta=0.9, linear_features=2), num_steps=5))
+    AdamW(lr=0.001, betas=(0.9, 0.999), eps=1e-08, weight_decay=0.01)
+    """
+
+    def __init__(
+        self,
+        net: Network,
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.01,
+    ) -> None:
+        super().__init__(net, lr, betas, eps, weight_decay)
+
+    def _decay(self) -> tuple[float, float]:
+        return 1 - self.lr * self.weight_decay, 0.0
+
+
+class SGD(Optimizer):
+    """Gradient descent with momentum, as torch computes it.
+
+    b = momentum b + g,  p -= lr b; with nesterov p -= lr (g + momentum b)
+
+    Parameters
+    ----------
+    net : Network                     whose parameters are to be optimized
+    lr : float >= 0                   learning rate; may be set between steps
+    momentum : float >= 0             decay of the running sum b of gradients
+    weight_decay : float >= 0         times the parameter, added to its gradient
+    nesterov : bool                   look one step ahead
+
+    Raises
+    ------
+    TypeError, ValueError
+        if an argument is not such, or nesterov is asked for without momentum.
+
+    Source: Sutskever et al. 2013, https://proceedings.mlr.press/v28/sutskever13.html.
+
+    >>> from snnumba import Network, RLeaky
+    >>> net = Network(RLeaky(beta=0.9, linear_features=2), num_steps=5)
+    >>> net.vector[:], net.gradient_vector[:] = 1, 2
+    >>> SGD(net, lr=0.25).step()
+    >>> net.parameters["0.recurrent.bias"]
+    array([0.5, 0.5], dtype=float32)
+    """
+
+    settings = ("lr", "momentum", "weight_decay", "nesterov")
+    averages = ("b",)
+
+    def __init__(
+        self,
+        net: Network,
+        lr: float = 1e-3,
+        momentum: float = 0.0,
+        weight_decay: float = 0.0,
+        nesterov: bool = False,
+    ) -> None:
+        super().__init__(net, lr)
+        self.momentum = _check_number("momentum", momentum)
+        self.weight_decay = _check_number("weight_decay", weight_decay)
+        if not isinstance(nesterov, bool):
+            raise TypeError(f"nesterov must be True or False; got {nesterov!r}")
+        if nesterov and self.momentum == 0:
+            raise ValueError("nesterov needs a momentum above 0; got 0")
+        self.nesterov = nesterov
+
+    def _update(self, kernels: Any) -> None:
+        number = self.net.dtype.type
+        kernels.sgd(
+            self.net.vector,
+            self.net.gradient_vector,
+            self._averages["b"],
+            number(self.lr),
+            number(self.momentum),
+            number(self.weight_decay),
+            self.nesterov,
+        )
+
+
+def clip_grad_norm(net: Network, max_norm: float) -> float:
+    """Scale all gradients of a net down to a norm, eq. (1), between net.backward and optimizer.step.
+
+    Parameters
+    ----------
+    net : Network
+    max_norm : float >= 0             infinity: only measure
+
+    Returns
+    -------
+    |g|, the 2-norm of all gradients together as it was before, summed in float64. As with torch, a NaN among them
+        makes all of them NaN, and an infinity NaN of itself and zeros of the others.
+
+    Raises
+    ------
+    TypeError, ValueError
+        if an argument is not such.
+
+    Source: Pascanu et al. 2013, arXiv:1211.5063.
+
+    >>> from snnumba import Network, RLeaky
+    >>> net = Network(RLeaky(beta=0.9, linear_features=1), num_steps=5)
+    >>> net.gradients["0.recurrent.weight"][...], net.gradients["0.recurrent.bias"][...] = 3, 4
+    >>> clip_grad_norm(net, 1.0)
+    5.0
+    >>> net.gradients["0.recurrent.bias"]
+    array([0.79999983], dtype=float32)
+    """
+    if max_norm != math.inf:
+        max_norm = _check_number("max_norm", max_norm)
+    gradients = _check_net(net).gradient_vector
+    kernels = backend.load(net.device)
+    norm = math.sqrt(kernels.sum_of_squares(gradients))
+    factor = max_norm / (norm + 1e-6)
+    if not factor >= 1:  # NaN too
+        kernels.scale(gradients, net.dtype.type(factor))
+    return norm
+
+
+def clip_grad_value(net: Network, value: float) -> None:
+    """Bring each gradient of a net into [-value, value], between net.backward and optimizer.step.
+
+    Parameters
+    ----------
+    net : Network
+    value : float >= 0
+
+    Raises
+    ------
+    TypeError, ValueError
+        if an argument is not such.
+
+    >>> from snnumba import Network, RLeaky
+    >>> net = Network(RLeaky(beta=0.9, linear_features=1), num_steps=5)
+    >>> net.gradients["0.recurrent.bias"][...] = -3
+    >>> clip_grad_value(net, 0.5)
+    >>> net.gradients["0.recurrent.bias"]
+    array([-0.5], dtype=float32)
+    """
+    limit = _check_number("value", value)
+    backend.load(_check_net(net).device).clip(net.gradient_vector, net.dtype.type(limit))
+
+
+class Schedule(_Configured):
+    """What the schedules share: the optimizer whose lr they set, the lr they found, and the epochs since.
+
+    optimizer : Optimizer
+    base_lr : float                   lr0, the optimizer's when the schedule was made
+    epochs : int                      how often step was called
+    """
+
+    def __init__(self, optimizer: Optimizer) -> None:
+        if not isinstance(optimizer, Optimizer):
+            raise TypeError(f"optimizer must be Adam, AdamW or SGD; got {type(optimizer).__name__}")
+        self.optimizer = optimizer
+        self.base_lr = optimizer.lr
+        self.epochs = 0
+
+    def _lr(self) -> float:
+        """The learning rate after `epochs` epochs."""
+        raise NotImplementedError
+
+    def step(self) -> None:
+        """End an epoch: set the optimizer's lr, whatever it was set to by hand."""
+        self.epochs += 1
+        self.optimizer.lr = self._lr()
+
+    def state_dict(self) -> dict[str, float]:
+        """The epochs so far and the lr it began with, fit for JSON."""
+        return {"epochs": self.epochs, "base_lr": self.base_lr}
+
+    def load_state_dict(self, state: Mapping[str, float]) -> None:
+        """Take over what state_dict gave, and set the optimizer's lr to what it was then.
 
         Raises
         ------
-        KeyError, ValueError
-            if a name is missing, or an array has another size or does not hold finite numbers, before anything is
-            changed.
+        KeyError, TypeError, ValueError
+            if a name is missing or not known, or a value is not such, before anything is changed.
         """
-        missing = {"steps", "m", "v"} - state.keys()
-        if missing:
-            raise KeyError(
-                f"the optimizer's state lacks {min(missing)}; it has {', '.join(sorted(state)) or 'nothing'}"
-            )
-        arrays = {name: np.asarray(state[name]) for name in ("steps", "m", "v")}
-        for name in ("m", "v"):
-            if arrays[name].shape != self._m.shape or not np.isfinite(arrays[name]).all():
-                raise ValueError(f"{name} must hold {self._m.shape} finite numbers; got {arrays[name].shape}")
-        steps = arrays["steps"]
-        if steps.shape != () or steps.dtype.kind not in "iu" or steps < 0:
-            raise ValueError(f"steps must be a count; got {state['steps']!r}")
-        self.steps = int(steps)
-        self._m[:], self._v[:] = arrays["m"], arrays["v"]
+        _check_keys("schedule", state, {"epochs", "base_lr"})
+        epochs, base_lr = state["epochs"], _check_number("base_lr", state["base_lr"])
+        if isinstance(epochs, bool) or not isinstance(epochs, int | np.integer) or epochs < 0:
+            raise ValueError(f"epochs must be a count; got {epochs!r}")
+        self.epochs, self.base_lr = int(epochs), base_lr
+        self.optimizer.lr = self._lr()
+
+
+class StepLR(Schedule):
+    """Multiply the learning rate by gamma each step_size epochs, eq. (2).
+
+    Parameters
+    ----------
+    optimizer : Optimizer
+    step_size : int > 0               epochs
+    gamma : float >= 0
+
+    Raises
+    ------
+    TypeError, ValueError
+        if an argument is not such.
+
+    >>> from snnumba import Network, RLeaky
+    >>> optimizer = SGD(Network(RLeaky(beta=0.9, linear_features=2), num_steps=5), lr=1.0)
+    >>> schedule = StepLR(optimizer, step_size=2, gamma=0.5)
+    >>> for epoch in range(4):
+    ...     schedule.step()
+    >>> optimizer.lr
+    0.25
+    """
+
+    settings = ("step_size", "gamma")
+
+    def __init__(self, optimizer: Optimizer, step_size: int, gamma: float = 0.1) -> None:
+        super().__init__(optimizer)
+        self.step_size = check_size("step_size", step_size)
+        self.gamma = _check_number("gamma", gamma)
+
+    def _lr(self) -> float:
+        return self.base_lr * self.gamma ** (self.epochs // self.step_size)
+
+
+class CosineAnnealingLR(Schedule):
+    """Let the learning rate fall to eta_min along half a cosine of T_max epochs, eq. (3), and rise again after it.
+
+    Parameters
+    ----------
+    optimizer : Optimizer
+    T_max : int > 0                   epochs
+    eta_min : float >= 0              the least learning rate
+
+    Raises
+    ------
+    TypeError, ValueError
+        if an argument is not such.
+
+    Source: Loshchilov and Hutter 2017, arXiv:1608.03983.
+
+    >>> from snnumba import Network, RLeaky
+    >>> optimizer = SGD(Network(RLeaky(beta=0.9, linear_features=2), num_steps=5), lr=1.0)
+    >>> schedule = CosineAnnealingLR(optimizer, T_max=4)
+    >>> for epoch in range(4):
+    ...     schedule.step()
+    >>> optimizer.lr
+    0.0
+    """
+
+    settings = ("T_max", "eta_min")
+
+    def __init__(self, optimizer: Optimizer, T_max: int, eta_min: float = 0.0) -> None:
+        super().__init__(optimizer)
+        self.T_max = check_size("T_max", T_max)
+        self.eta_min = _check_number("eta_min", eta_min)
+
+    def _lr(self) -> float:
+        return self.eta_min + (self.base_lr - self.eta_min) * (1 + math.cos(math.pi * self.epochs / self.T_max)) / 2

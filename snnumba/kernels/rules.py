@@ -151,12 +151,42 @@ def surrogate(x, kind, a, b):
     return type(x)(0)  # NO_GRADIENT: the plain step
 
 
-def adam(p, m, v, g, step, beta2, rest1, rest2, eps, decay):
-    """p, m, v after an Adam step of size step = lr sqrt(1 - beta2^t) / (1 - beta1^t), eps times sqrt(1 - beta2^t).
+# Optimizers: parameter p, gradient g, running averages m, v and b that begin at 0, steps t = 1, 2, ...
+#
+#    (a) Adam:  g += decay p,   m += (1 - beta1)(g - m),   v = beta2 v + (1 - beta2) g^2,
+#               p -= lr / (1 - beta1^t) m / (sqrt(v) / sqrt(1 - beta2^t) + eps)
+#    (b) AdamW: p *= keep = 1 - lr decay, then (a) with decay = 0       Loshchilov and Hutter 2019, arXiv:1711.05101
+#    (c) SGD:   g += decay p,   b = momentum b + g,   p -= lr b, or with nesterov lr (g + momentum b)
+#    (d) clip:  g = min(max(g, -limit), limit)
 
-    rest1 and rest2 are 1 - beta1 and 1 - beta2, which float32 could not tell to five digits from beta2 = 0.999.
+
+def adam(p, m, v, g, step, beta2, rest1, rest2, eps, keep, decay):
+    """Eqs. (a) and (b): p, m, v after a step of size step = lr sqrt(1 - beta2^t) / (1 - beta1^t).
+
+    eps is the user's times sqrt(1 - beta2^t). rest1 and rest2 are 1 - beta1 and 1 - beta2, which float32 could not
+    tell to five digits from beta2 = 0.999.
     """
+    p *= keep
     g += decay * p
     m += rest1 * (g - m)
     v = beta2 * v + rest2 * g * g
     return p - step * m / (math.sqrt(v) + eps), m, v
+
+
+def sgd(p, b, g, lr, momentum, decay, nesterov):
+    """Eq. (c): p and b after a step."""
+    g += decay * p
+    b = momentum * b + g
+    if nesterov:
+        g += momentum * b
+        return p - lr * g, b
+    return p - lr * b, b
+
+
+def clamp(g, limit):
+    """Eq. (d); a NaN stays one."""
+    if g > limit:
+        return limit
+    if g < -limit:
+        return -limit
+    return g

@@ -15,13 +15,14 @@ from .dense import (
 )
 from .lif import rleaky_linear_backward, rleaky_linear_forward, rows_together
 from .loss import largest_sum, mse_count, mse_membrane
-from .optimizer import adam
+from .optimizer import adam, clip, scale, sgd, sum_of_squares
 
 __all__ = [
     "BLOCK",
     "adam",
     "available_threads",
     "cache_folder",
+    "clip",
     "count_bits",
     "find_active",
     "gather",
@@ -35,6 +36,9 @@ __all__ = [
     "rleaky_linear_backward",
     "rleaky_linear_forward",
     "rows_together",
+    "scale",
+    "sgd",
+    "sum_of_squares",
     "sum_over_time",
     "team",
     "transpose",
