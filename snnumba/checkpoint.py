@@ -1,6 +1,7 @@
 """A run in one HDF5 file: the net, its optimizer, what was measured, and with which settings.
 
-    /              attributes: format "snnumba run", version 1; JSON texts net, optimizer, settings, versions
+    /              attributes: format "snnumba run", version 1; JSON texts net, optimizer, settings, versions and,
+                   where there is one, schedule
     /weights       each array of the net under its name, in torch's layout: 0.weight, 1.recurrent.weight, ...
     /optimizer     the optimizer's arrays
     /history       loss (steps,), seconds, accuracy, ... (epochs,); rates/1, ... (epochs,) of each spiking layer
@@ -22,11 +23,12 @@ import numpy as np
 from .datasets import _read, _sha256, _text, _whole_file
 from .layers.base import Array
 from .network import Network
-from .optim import Adam
+from .optim import SGD, Adam, AdamW, CosineAnnealingLR, Optimizer, Schedule, StepLR
 from .training import History
 
 FORMAT, VERSION = "snnumba run", 1
-ADAM = ("lr", "betas", "eps", "weight_decay")  # its settings
+OPTIMIZERS: dict[str, type[Optimizer]] = {kind.__name__: kind for kind in (Adam, AdamW, SGD)}
+SCHEDULES: dict[str, type[Schedule]] = {kind.__name__: kind for kind in (StepLR, CosineAnnealingLR)}
 
 
 @dataclass(frozen=True)
@@ -34,14 +36,20 @@ class Run:
     """What a file holds; versions are those of the packages that wrote it."""
 
     net: Network
-    optimizer: Adam
+    optimizer: Optimizer
     history: History
     settings: dict[str, Any]
     versions: dict[str, str]
+    schedule: Schedule | None = None
 
 
 def save(
-    path: str | os.PathLike[str], net: Network, optimizer: Adam, history: History, settings: Mapping[str, Any]
+    path: str | os.PathLike[str],
+    net: Network,
+    optimizer: Optimizer,
+    history: History,
+    settings: Mapping[str, Any],
+    schedule: Schedule | None = None,
 ) -> None:
     """Write a run, whole or not at all: what had the name before stays until all of the new file is on the disk.
 
@@ -49,6 +57,7 @@ def save(
     ----------
     path : its folder is made where there is none
     settings : what else is to be kept, fit for JSON
+    schedule : of the optimizer's learning rate, if there is one
 
     Raises
     ------
@@ -67,10 +76,12 @@ def save(
     """
     texts = {
         "net": net.config,
-        "optimizer": {"name": "Adam"} | {name: getattr(optimizer, name) for name in ADAM},
+        "optimizer": optimizer.config,
         "settings": dict(settings),
         "versions": _versions(),
     }
+    if schedule is not None:
+        texts["schedule"] = schedule.config | {"state": schedule.state_dict()}
     attributes = {name: json.dumps(value, allow_nan=False) for name, value in texts.items()}
     arrays = {f"weights/{name}": x for name, x in net.state_dict().items()}
     arrays |= {f"optimizer/{name}": x for name, x in optimizer.state_dict().items()}
@@ -102,12 +113,13 @@ def load(path: str | os.PathLike[str], device: str = "cpu") -> Run:
             texts = {name: _json(file, name) for name in ("net", "optimizer", "settings", "versions")}
             net = Network.from_config(texts["net"], device)
             net.load_state_dict(_arrays(file, "weights"))
-            optimizer = _optimizer(texts["optimizer"], net)
+            optimizer = _made("optimizer", OPTIMIZERS, texts["optimizer"], net)
             optimizer.load_state_dict(_arrays(file, "optimizer"))
+            schedule = _schedule(_json(file, "schedule"), optimizer) if "schedule" in file.attrs else None
             history = _history(_arrays(file, "history"))
     except (OSError, KeyError, RuntimeError, TypeError, ValueError) as error:
         raise ValueError(f"{path}: {error.args[0] if isinstance(error, KeyError) else error}") from None
-    return Run(net, optimizer, history, texts["settings"], texts["versions"])
+    return Run(net, optimizer, history, texts["settings"], texts["versions"], schedule)
 
 
 def is_run(path: str | os.PathLike[str]) -> bool:
@@ -147,10 +159,22 @@ def _json(file: Any, name: str) -> dict[str, Any]:
     return value
 
 
-def _optimizer(config: dict[str, Any], net: Network) -> Adam:
-    if config.get("name") != "Adam" or config.keys() != {"name", *ADAM}:
-        raise ValueError(f"optimizer must be Adam with {', '.join(ADAM)}; got {config!r}")
-    return Adam(net, **{name: config[name] for name in ADAM} | {"betas": tuple(config["betas"])})
+def _made(what: str, kinds: Mapping[str, Any], config: Mapping[str, Any], of: Network | Optimizer) -> Any:
+    """What `config` names and sets, one of `kinds`, made of its first argument."""
+    kind = kinds.get(str(config.get("name")))
+    if kind is None:
+        raise ValueError(f"{what} must be one of {', '.join(kinds)}; got {config!r}")
+    if config.keys() != {"name", *kind.settings}:
+        raise ValueError(f"{what} must be {kind.__name__} with {', '.join(kind.settings)}; got {config!r}")
+    return kind(of, **{name: config[name] for name in kind.settings})
+
+
+def _schedule(config: dict[str, Any], optimizer: Optimizer) -> Any:
+    """The schedule of an optimizer, as far as it had come."""
+    state = config.pop("state", {})
+    schedule = _made("schedule", SCHEDULES, config, optimizer)
+    schedule.load_state_dict(state)
+    return schedule
 
 
 def _arrays(file: Any, group: str) -> dict[str, Array]:

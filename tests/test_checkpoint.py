@@ -65,7 +65,8 @@ def trained(net):
 def run_file(tmp_path):
     """The file of a run."""
     net = plain_net()
-    checkpoint.save(tmp_path / "run.h5", net, *trained(net), {"data": "dots"})
+    optimizer, history = trained(net)
+    checkpoint.save(tmp_path / "run.h5", net, optimizer, history, {"data": "dots"}, optim.StepLR(optimizer, 2))
     return tmp_path / "run.h5"
 
 
@@ -112,6 +113,46 @@ def test_training_goes_on_from_a_file_to_the_same_bits(tmp_path):
     snn.fit(run.net, loader, SF.mse_count_loss(), run.optimizer, 1)
 
     np.testing.assert_array_equal(run.net.vector, whole.vector)
+
+
+OPTIMIZERS = {
+    "Adam": lambda net: optim.Adam(net, eps=1e-7),
+    "AdamW": lambda net: optim.AdamW(net, betas=(0.8, 0.99)),
+    "SGD": lambda net: optim.SGD(net, lr=0.1, momentum=0.9, nesterov=True),
+}
+SCHEDULES = {
+    "no schedule": lambda optimizer: None,
+    "StepLR": lambda optimizer: optim.StepLR(optimizer, 2, gamma=0.3),
+    "CosineAnnealingLR": lambda optimizer: optim.CosineAnnealingLR(optimizer, 3, eta_min=1e-4),
+}
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_an_optimizer_and_its_schedule_go_on_from_a_file_to_the_same_bits(tmp_path, optimizer, schedule):
+    def train(optimizer, schedule, epochs):
+        """The learning rates after each epoch of random gradients."""
+        rates = []
+        for _ in range(epochs):
+            for g in optimizer.net.gradients.values():
+                g[...] = np.random.default_rng(optimizer.steps).normal(size=g.shape)
+            optimizer.step()
+            if schedule is not None:
+                schedule.step()
+            rates.append(optimizer.lr)
+        return rates
+
+    net = plain_net()
+    its = OPTIMIZERS[optimizer](net)
+    plan = SCHEDULES[schedule](its)
+    train(its, plan, 3)  # a cosine of 3 epochs is at its end
+    checkpoint.save(tmp_path / "run.h5", net, its, History(), {}, plan)
+    run = checkpoint.load(tmp_path / "run.h5")
+
+    assert type(run.optimizer) is type(its)
+    assert repr(run.schedule) == repr(plan)
+    assert train(run.optimizer, run.schedule, 3) == train(its, plan, 3)
+    np.testing.assert_array_equal(run.net.vector, net.vector)
 
 
 def test_a_save_in_place_of_another_leaves_one_file(run_file):
@@ -201,8 +242,11 @@ DAMAGED = {  # what was done to the file, and what is said
     "no weights": (lambda file: file.__delitem__("weights"), "no group /weights"),
     "no history": (lambda file: file.__delitem__("history/loss"), "no history/loss"),
     "no optimizer state": (lambda file: file.__delitem__("optimizer/m"), "the optimizer's state lacks m"),
-    "another optimizer": (edited("optimizer", name="SGD"), "optimizer must be Adam"),
-    "a wrong setting": (edited("optimizer", lr=-1.0), "lr must be above 0 and finite; got -1.0"),
+    "no known optimizer": (edited("optimizer", name="Lion"), "optimizer must be one of Adam, AdamW, SGD; got .*Lion"),
+    "another optimizer": (edited("optimizer", name="SGD"), "optimizer must be SGD with lr, momentum, weight_decay"),
+    "a wrong setting": (edited("optimizer", lr=-1.0), "lr must be at least 0 and finite; got -1.0"),
+    "no known schedule": (edited("schedule", name=[]), "schedule must be one of StepLR, CosineAnnealingLR"),
+    "half a schedule": (edited("schedule", state={"epochs": 1}), "the schedule's state lacks base_lr; it has epochs"),
     "another net": (edited("net", num_steps=0), "num_steps must be a positive integer; got 0"),
 }
 
