@@ -44,8 +44,10 @@ def _check_net(net: Any) -> Network:
     return net
 
 
-def _check_keys(name: str, state: Mapping[str, Any], keys: set[str]) -> None:
+def _check_keys(name: str, state: Any, keys: set[str]) -> None:
     """Refuse a state that lacks one of the keys, or has another."""
+    if not isinstance(state, Mapping):
+        raise TypeError(f"the {name}'s state must be a mapping, as state_dict gives it; got {state!r}")
     if missing := keys - state.keys():
         raise KeyError(f"the {name}'s state lacks {min(missing)}; it has {', '.join(sorted(state)) or 'nothing'}")
     if unknown := state.keys() - keys:
@@ -109,7 +111,7 @@ class Optimizer(_Configured):
 
         Raises
         ------
-        KeyError, ValueError
+        KeyError, TypeError, ValueError
             if a name is missing or not known, or an array has another size or does not hold finite numbers, before
             anything is changed.
         """

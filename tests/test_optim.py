@@ -351,6 +351,7 @@ def test_a_schedule_goes_on_from_its_state(make: Callable[[optim.Optimizer], opt
 @pytest.mark.parametrize(
     ("state", "error", "message"),
     [
+        (3, TypeError, "the schedule's state must be a mapping, as state_dict gives it; got 3"),
         ({"epochs": 1}, KeyError, "the schedule's state lacks base_lr; it has epochs"),
         ({"epochs": -1, "base_lr": 0.1}, ValueError, "epochs must be a count; got -1"),
         ({"epochs": 1, "base_lr": -0.1}, ValueError, "base_lr must be at least 0"),
