@@ -203,9 +203,10 @@ def _described(dataset: datasets.Dataset) -> str:
 
 
 def _described_net(net: Network) -> str:
-    layers = " > ".join(f"{type(layer).__name__} {layer.out_features}" for layer in net.layers)
+    inputs, *outputs = ("x".join(map(str, shape or "?")) for shape in net.shapes)
+    layers = " > ".join(f"{type(layer).__name__} {shape}" for layer, shape in zip(net.layers, outputs, strict=True))
     size = sum(x.size for x in net.parameters.values())
-    return f"{net.layers[0].in_features} inputs > {layers}; {net.num_steps} steps, {size} parameters"
+    return f"{inputs} inputs > {layers}; {net.num_steps} steps, {size} parameters"
 
 
 def _resources(net: Network) -> str:

@@ -10,13 +10,15 @@ import numpy.typing as npt
 
 from . import backend, surrogate
 from .layers.base import Array, Layer, Spikes, aligned, check_array, check_dtype, check_size
+from .layers.leaky import Leaky
 from .layers.linear import Linear
+from .layers.neurons import Neurons
 from .layers.rleaky import RLeaky
 
 ALIGNMENT = 16  # each array begins at a multiple of this many numbers in the flat vector
 
 # What a config may name, and nothing else: a config can come from a file of unknown origin.
-LAYERS: dict[str, type[Linear] | type[RLeaky]] = {"Linear": Linear, "RLeaky": RLeaky}
+LAYERS: dict[str, type[Layer]] = {kind.__name__: kind for kind in (Leaky, Linear, RLeaky)}
 SURROGATES = {
     made.name: made.kind
     for made in (
@@ -67,7 +69,7 @@ class Network:
     ) -> None:
         self.layers = _check_layers(layers)
         last = layers[-1]
-        assert isinstance(last, RLeaky)
+        assert isinstance(last, Neurons)
         self._last = last
         self.num_steps = check_size("num_steps", num_steps)
         self.device = device
@@ -84,6 +86,7 @@ class Network:
         self._flatten()
         self._output: tuple[int, ...] | None = None  # the shape of what forward gave
         self._x_shape: tuple[int, ...] = ()
+        self.shapes = self.shapes_for(None)  # as far as they are known before the first sample
 
     def __repr__(self) -> str:
         return f"Network({', '.join(map(repr, self.layers))}, num_steps={self.num_steps})"
@@ -97,12 +100,14 @@ class Network:
         TypeError
             if a layer is of a kind that from_config does not know.
         """
-        layers = []
         for k, layer in enumerate(self.layers):
-            if not isinstance(layer, Linear | RLeaky):
+            if type(layer) not in LAYERS.values():
                 raise TypeError(f"layer {k} must be one of {', '.join(LAYERS)} to have a config; got {layer!r}")
-            layers.append(layer.config)
-        return {"layers": layers, "num_steps": self.num_steps, "dtype": self.dtype.name}
+        return {
+            "layers": [layer.config for layer in self.layers],
+            "num_steps": self.num_steps,
+            "dtype": self.dtype.name,
+        }
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any], device: str = "cpu") -> Self:
@@ -125,6 +130,23 @@ class Network:
         made = [_layer_from_config(k, layer) for k, layer in enumerate(layers)]
         return cls(*made, num_steps=config["num_steps"], dtype=config["dtype"], device=device)
 
+    def shapes_for(self, shape: tuple[int, ...] | None) -> list[tuple[int, ...] | None]:
+        """The shape of a sample and of what each layer makes of it; None where a shape is not known.
+
+        Raises
+        ------
+        ValueError
+            if a layer does not take what the one before gives.
+        """
+        shapes = [self.layers[0].in_shape if shape is None else shape]
+        for k, layer in enumerate(self.layers):
+            at = layer.in_shape if shapes[-1] is None else shapes[-1]
+            try:
+                shapes.append(None if at is None else layer.out_shape(at))
+            except ValueError as error:
+                raise ValueError(f"layer {k}: {error}") from None
+        return shapes
+
     def _flatten(self) -> None:
         """Move what is learnable into one vector, and the gradients into another; layers keep views."""
         learnable = [p for layer in self.layers for p in layer._parameters.values() if p.gradient is not None]
@@ -144,30 +166,32 @@ class Network:
 
         Parameters
         ----------
-        x : (B, features)                   shown at each of num_steps steps
-            or (T, B, features)             T = num_steps
+        x : (B, N) or (B, C, H, W)           shown at each of num_steps steps
+            or (T, B, N) or (T, B, C, H, W)  T = num_steps
 
         Returns
         -------
-        spk, mem : (T, B, N) each. They stay as they are for as long as they are kept; if they are not, a later call
-            uses their memory.
+        spk, mem : (T, B, N) or (T, B, C, H, W) each. They stay as they are for as long as they are kept; if they are
+            not, a later call uses their memory.
 
         Raises
         ------
         TypeError, ValueError
             if x is not an array of the net's dtype and such a shape.
         """
-        features = self.layers[0].in_features
-        if np.ndim(x) == 3:
-            signal: Array | Spikes = check_array("x, time first,", x, self.dtype, (self.num_steps, "B", features))
+        timed = np.ndim(x) in (3, 5)
+        sample = self.layers[0].in_shape or np.shape(x)[1 + timed :]
+        if timed:
+            signal: Array | Spikes = check_array("x, time first,", x, self.dtype, (self.num_steps, "B", *sample))
         else:
-            signal = check_array("x", x, self.dtype, ("B", features))[None]
+            signal = check_array("x", x, self.dtype, ("B", *sample))[None]
+        if sample != self.shapes[0]:
+            self.shapes = self.shapes_for(sample)
         self._output = None
         with self._kernels.team.together():  # over samples
             for layer in self.layers:
                 signal = layer._run(signal, self.num_steps)
-            assert isinstance(signal, Spikes)
-            spk = self._last._unpacked(signal)
+            spk = self._last._unpacked(signal) if isinstance(signal, Spikes) else signal
         self._output = spk.shape
         self._x_shape = np.shape(x)
         return spk, self._last.mem
@@ -179,7 +203,7 @@ class Network:
 
         Parameters
         ----------
-        dspk, dmem : (T, B, N)              as forward gave spk and mem
+        dspk, dmem : (T, B, ...)            as forward gave spk and mem
         input_gradient : bool               whether dL/dx, in the shape of x, is wanted; it is returned
 
         Raises
@@ -217,7 +241,7 @@ class Network:
 
         Names are "<index of the layer>"; a rate lies in [0, 1].
         """
-        return {str(k): layer.firing_rate() for k, layer in enumerate(self.layers) if isinstance(layer, RLeaky)}
+        return {str(k): layer.firing_rate() for k, layer in enumerate(self.layers) if isinstance(layer, Neurons)}
 
     @property
     def parameters(self) -> dict[str, Array]:
@@ -252,20 +276,13 @@ class Network:
 
 
 def _check_layers(layers: tuple[Layer, ...]) -> tuple[Layer, ...]:
-    """The layers, if each is one, occurs once, and takes what the one before gives, and the last one spikes."""
+    """The layers, if each is one and occurs once, and the last one spikes."""
     for k, layer in enumerate(layers):
         if not isinstance(layer, Layer):
             raise TypeError(f"layers must be snnumba layers; argument {k} is {layer!r}")
         if any(layer is other for other in layers[:k]):
             raise ValueError(f"layer {k}, {layer!r}, is in the net twice")
-        if k > 0:
-            before = layers[k - 1]
-            if before.out_features != layer.in_features:
-                raise ValueError(
-                    f"layer {k}, {layer!r}, takes {layer.in_features} features; "
-                    f"{before!r} before it gives {before.out_features}"
-                )
-    if not layers or not isinstance(layers[-1], RLeaky):
+    if not layers or not isinstance(layers[-1], Neurons):
         raise ValueError(f"the last layer must be a spiking one; got {layers[-1] if layers else 'no layer'}")
     return layers
 

@@ -1,5 +1,6 @@
 """Training and evaluation of a net: epochs of steps forward, loss, backward, optimizer, and what they measured."""
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -310,11 +311,10 @@ def _check_dataset(name: str, dataset: Any, net: Network) -> None:
     """Refuse data that the net cannot take."""
     if not isinstance(dataset, Dataset):
         raise TypeError(f"{name} must be a Dataset; got {type(dataset).__name__}")
-    inputs, outputs = net.layers[0].in_features, net.layers[-1].out_features
-    if dataset.sample_shape != (inputs,):
-        raise ValueError(
-            f"{name} must have samples of the shape ({inputs},), the net's input; got {dataset.sample_shape}"
-        )
+    shape = net.layers[0].in_shape
+    if shape is not None and dataset.sample_shape != shape:
+        raise ValueError(f"{name} must have samples of the shape {shape}, the net's input; got {dataset.sample_shape}")
+    outputs = math.prod(net.shapes_for(dataset.sample_shape)[-1] or ())
     if dataset.dtype != net.dtype:
         raise ValueError(f"{name} must give {net.dtype}, the net's dtype; got {dataset.dtype}")
     if dataset.num_classes > outputs:

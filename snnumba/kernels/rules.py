@@ -6,19 +6,20 @@ H(x) = 1 if x > 0 else 0: a membrane exactly at the threshold does not spike.
 One step, from the membrane u of the step before (i holds the input and the fed-back spikes):
 
     (1) r = H(u - theta)                                 a constant in the backward pass
-    (2) m = beta u + i - r theta | (1 - r)(beta u + i) | beta u + i            reset: subtract | zero | none
+    (2) m = beta u + i - r theta | (1 - r)(beta u + i) | (1 - r) beta u + i | beta u + i
+                                                         reset: subtract | zero | clear (Leaky's zero) | none
     (3) s = H(m - theta)
     (4) u' = m                                           reset_delay
-        u' = m - (s - r) theta | m - (s - r) m | m       no reset_delay: subtract | zero | none
+        u' = m - (s - r) theta | m - (s - r) m | m       no reset_delay: subtract | zero, clear | none
 
 and back, from a_s = dL/ds and a_u = dL/du' (direct, and from later steps), with h the surrogate's value at m - theta:
 
     (5) a_m = a_u                                        reset_delay, or none
         a_s -= theta a_u;  a_m = a_u                     no reset_delay: subtract
-        a_s -= m a_u;      a_m = (1 - (s - r)) a_u       no reset_delay: zero
-    (6) d = dL/d(beta u + i) = f (a_m + h a_s)           f = 1 - r for zero, else 1
+        a_s -= m a_u;      a_m = (1 - (s - r)) a_u       no reset_delay: zero, clear
+    (6) d = dL/di = f (a_m + h a_s)                      f = 1 - r for zero, else 1
     (7) dL/dtheta = -h a_s - r d - (s - r) a_u           the last two only where (2) and (4) subtract
-        dL/di = d,   dL/du = beta d,   dL/dbeta = d u
+    (8) dL/du = beta d,   dL/dbeta = d u                 with (1 - r) d in place of d for clear
 
 A number in a rule takes its type from an argument, so that float32 stays float32 on every target.
 Sources: Eshraghian et al. 2023, arXiv:2109.12894 (neuron); Kingma and Ba 2015, arXiv:1412.6980 (Adam).
@@ -26,7 +27,7 @@ Sources: Eshraghian et al. 2023, arXiv:2109.12894 (neuron); Kingma and Ba 2015, 
 
 import math
 
-SUBTRACT, ZERO, NONE = range(3)  # reset mechanisms
+SUBTRACT, ZERO, CLEAR, NONE = range(4)  # reset mechanisms
 
 
 def spike(x):
@@ -36,6 +37,8 @@ def spike(x):
 
 def lif_potential(u, i, beta, theta, reset):
     """Eqs. (1) and (2): m."""
+    if reset == CLEAR:
+        u -= spike(u - theta) * u
     z = beta * u + i
     if reset == SUBTRACT:
         return z - spike(u - theta) * theta
@@ -49,7 +52,7 @@ def lif_settle(m, r, theta, reset):
     d = spike(m - theta) - r
     if reset == SUBTRACT:
         return m - d * theta
-    if reset == ZERO:
+    if reset == ZERO or reset == CLEAR:  # noqa: SIM109
         return m - d * m
     return m
 
@@ -83,6 +86,13 @@ def lif_dthreshold(a_s, a_u, m, u, theta, h, d, reset, delay):
         if not delay:
             dtheta -= (spike(m - theta) - r) * a_u
     return dtheta
+
+
+def lif_through_leak(d, u, theta, reset):
+    """Eq. (8): what goes on to u, times beta, and to beta, times u."""
+    if reset == CLEAR:
+        return d - spike(u - theta) * d
+    return d
 
 
 # Surrogates: the derivative that stands for dH/dx in eq. (6). Each takes x and its two parameters a and b.

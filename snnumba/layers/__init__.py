@@ -1,7 +1,8 @@
 """The layers of a net, one file each."""
 
 from .base import Layer
+from .leaky import Leaky
 from .linear import Linear
 from .rleaky import RLeaky
 
-__all__ = ["Layer", "Linear", "RLeaky"]
+__all__ = ["Layer", "Leaky", "Linear", "RLeaky"]

@@ -18,11 +18,11 @@ Array = npt.NDArray[Any]
 class Spikes:
     """Spikes on their way between layers: one bit each.
 
-    bits (T, B, ceil(N/64)) uint64; bit k of word w is neuron 64 w + k of `size` N.
+    bits (T, B, ceil(N/64)) uint64; bit k of word w is neuron 64 w + k of the N of `shape`, (N,) or (C, H, W).
     """
 
     bits: Array
-    size: int
+    shape: tuple[int, ...]
 
 
 @dataclass
@@ -152,8 +152,7 @@ class Layer:
     seed : int; None takes the net's random numbers, or fresh ones outside a net
     """
 
-    in_features: int
-    out_features: int
+    in_shape: tuple[int, ...] | None = None  # of a sample, where the layer takes but one
 
     def __init__(self, dtype: npt.DTypeLike | None = None, seed: int | None = None) -> None:
         self._dtype = check_dtype(dtype)
@@ -162,12 +161,29 @@ class Layer:
         self._work = Workspace()
         self._kernels: Any = backend.load("cpu")
 
+    def out_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """The shape of a sample's output, for that of its input.
+
+        Raises
+        ------
+        ValueError
+            if the layer does not take such an input.
+        """
+        if self.in_shape is not None and shape != self.in_shape:
+            raise ValueError(f"{self!r} takes inputs of shape {self.in_shape}; got {shape}")
+        return shape
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """What rebuilds the layer but for its arrays, fit for JSON: "layer", its kind, and the arguments."""
+        raise NotImplementedError
+
     def _draw(self, rng: np.random.Generator) -> dict[str, tuple[Array, bool]]:
         """The layer's arrays in torch's layout, float64, each with whether it is learnable."""
         raise NotImplementedError
 
     def _run(self, x: Array | Spikes, steps: int) -> Array | Spikes:
-        """Forward over time: x (T or 1, B, ...), 1 where it is constant over the steps."""
+        """Forward over time: x (T or 1, B, *shape), 1 where it is constant over the steps."""
         raise NotImplementedError
 
     def _prepare_back(self, input_gradient: bool) -> None:

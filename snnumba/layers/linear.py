@@ -47,6 +47,7 @@ class Linear(Layer):
         self.in_features = check_size("in_features", in_features)
         self.out_features = check_size("out_features", out_features)
         self.bias = bool(bias)
+        self.in_shape = (self.in_features,)
         self._x: Array | None = None  # what forward saw, for backward; None if it was spikes
         self._active: Array | None = None  # where that was not zero
         self._dy: Array | None = None  # what backward got
@@ -54,9 +55,13 @@ class Linear(Layer):
     def __repr__(self) -> str:
         return f"Linear({self.in_features}, {self.out_features}{'' if self.bias else ', bias=False'})"
 
+    def out_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """(out_features,), for an input (in_features,)."""
+        super().out_shape(shape)
+        return (self.out_features,)
+
     @property
     def config(self) -> dict[str, Any]:
-        """What rebuilds the layer but for its arrays, fit for JSON."""
         return {
             "layer": "Linear",
             "in_features": self.in_features,

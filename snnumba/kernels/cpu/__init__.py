@@ -3,7 +3,7 @@
 from ._compile import cache_folder
 from ._threads import available_threads, team
 from .batch import gather
-from .bits import count_bits, num_words, unpack
+from .bits import count_bits, num_words, scale_neurons, unpack
 from .dense import (
     BLOCK,
     find_active,
@@ -13,7 +13,7 @@ from .dense import (
     sum_over_time,
     transpose,
 )
-from .lif import rleaky_linear_backward, rleaky_linear_forward, rows_together
+from .lif import lif_backward, lif_forward, one_to_one_backward, rows_together
 from .loss import largest_sum, mse_count, mse_membrane
 from .optimizer import adam, clip, scale, sgd, sum_of_squares
 
@@ -27,16 +27,18 @@ __all__ = [
     "find_active",
     "gather",
     "largest_sum",
+    "lif_backward",
+    "lif_forward",
     "linear_backward",
     "linear_backward_input",
     "linear_forward",
     "mse_count",
     "mse_membrane",
     "num_words",
-    "rleaky_linear_backward",
-    "rleaky_linear_forward",
+    "one_to_one_backward",
     "rows_together",
     "scale",
+    "scale_neurons",
     "sgd",
     "sum_of_squares",
     "sum_over_time",

@@ -11,7 +11,7 @@ from numba.core import config
 from numba.extending import intrinsic
 
 from ._compile import kernel, part
-from .vector import above, add, differ, fused, lanes, load, load_part, store, store_part, zero
+from .vector import above, add, chosen, differ, fused, lanes, load, load_part, store, store_part, times, zero
 
 ONE = np.uint64(1)
 ZERO = np.uint64(0)
@@ -133,6 +133,19 @@ def add_rows(bits, x, table, out):
 
 
 @part
+def add_chosen(bits, x, row, out):
+    """out += x row elementwise, over the elements that the bits choose; x None: all are 1."""
+    n, width = out.shape[0], lanes(out)
+    for w in range(bits.shape[0]):
+        for c in range(64 * w, min(64 * w + 64, n), width):
+            product = load_part(row, c, n - c)
+            if x is not None:
+                product = times(product, load_part(x, c, n - c))
+            product = chosen(bits[w] >> np.uint64(c - 64 * w), product)
+            store_part(out, c, add(load_part(out, c, n - c), product), n - c)
+
+
+@part
 def add_to_rows(bits, x, d, begin, end, table):
     """table[i] += x[i] d over the elements i in [begin, end) that the bits choose; x None: all are 1."""
     n, width = d.shape[0], lanes(d)
@@ -169,12 +182,26 @@ def add_to_rows(bits, x, d, begin, end, table):
 
 
 @kernel(lambda bits, *_: bits.shape[1], grain=16)
-def unpack(begin, end, bits, out):
-    """out[t, b, n] = bit n of row (t, b), as 0 or 1; bits (T, B, ceil(N/64)) uint64, out (T, B, N) float."""
+def unpack(begin, end, bits, factor, out):
+    """out[t, b, n] = bit n of row (t, b), as 0 or 1, times factor[n] if it is not None.
+
+    bits (T, B, ceil(N/64)) uint64, factor None or (N,) float, out (T, B, N) float, written in full.
+    """
     for b in range(begin, end):
         for t in range(bits.shape[0]):
             for n in range(out.shape[2]):
                 out[t, b, n] = (bits[t, b, n // 64] >> np.uint64(n % 64)) & ONE
+                if factor is not None:
+                    out[t, b, n] *= factor[n]
+
+
+@kernel(lambda x, *_: x.shape[1], grain=16)
+def scale_neurons(begin, end, x, factor, out):
+    """out[t, b, n] = x[t, b, n] factor[n]; x, out (T, B, N) float, factor (N,) float."""
+    for b in range(begin, end):
+        for t in range(x.shape[0]):
+            for n in range(x.shape[2]):
+                out[t, b, n] = x[t, b, n] * factor[n]
 
 
 @kernel(lambda bits, *_: bits.shape[1], grain=4096)
@@ -187,4 +214,4 @@ def count_bits(begin, end, bits, counts):
                 counts[b] += popcount(bits[t, b, w])
 
 
-__all__ = ["count_bits", "num_words", "unpack"]
+__all__ = ["count_bits", "num_words", "scale_neurons", "unpack"]

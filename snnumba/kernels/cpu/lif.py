@@ -1,22 +1,23 @@
 """Leaky integrate-and-fire neurons over all time steps in one call, forward and backward.
 
-Eqs. (1) to (7) are in rules.py; here is what runs over time. rec is the feedback of the spikes of the step before:
+Eqs. (1) to (8) are in rules.py; here is what runs over time. rec is the feedback of the spikes of the step before:
 
-    (8)  i[t] = current[t] + rec(s[t-1]),        rec(s) = s W + b                   linear feedback
-    (9)  a_s[t] = dL/ds[t] + d[t+1] W^T,         a_u[t] = dL/du[t] + beta d[t+1]
-    (10) dW = sum_t s[t-1]^T d[t],  db = sum_t d[t]                                 dense.linear_backward
+    (9)  i[t] = current[t] + rec(s[t-1]),      rec(s) = 0 | V s | s W + b        none | one-to-one | linear
+    (10) a_s[t] = dL/ds[t] + 0 | V d[t+1] | d[t+1] W^T
+    (11) a_u[t] = dL/du[t] + beta d[t+1]
+    (12) dV = sum_t s[t-1] d[t];     dW = sum_t s[t-1]^T d[t],  db = sum_t d[t]      the latter by dense.linear_backward
 
 A kernel takes samples a few at a time through all steps, so that their state stays in cache: BLOCK of them, for the
-product in (9), and within it as many as `beta` and `threshold` are repeated for, whose neurons make one long row.
+product in (10), and within it as many as `beta` and `threshold` are repeated for, whose neurons make one long row.
 Sources: Henkes et al. 2022, arXiv:2210.03515; Neftci et al. 2019, arXiv:1901.09948.
 """
 
 from ._compile import kernel, part, rules
-from .bits import add_rows, pack_above, pack_nonzero
+from .bits import add_chosen, add_rows, pack_above, pack_nonzero
 from .dense import BLOCK, product
 
 spike, surrogate = rules.spike, rules.surrogate
-lif_potential, lif_settle = rules.lif_potential, rules.lif_settle
+lif_potential, lif_settle, lif_through_leak = rules.lif_potential, rules.lif_settle, rules.lif_through_leak
 lif_adjoint, lif_dthreshold = rules.lif_adjoint, rules.lif_dthreshold
 
 
@@ -38,34 +39,50 @@ def surrogate_row(m, threshold, kind, a, b, h):
 
 
 @part
-def adjoint_row(dspk, carry_spk, dmem, next_d, m, u, beta, threshold, h, reset, delay, d):
-    """Eqs. (5), (6) and (9) for a row of neurons; next_d is d[t+1]."""
+def adjoint_row(dspk, carry_spk, dmem, next_d, m, u, mem, beta, threshold, h, reset, delay, d):
+    """Eqs. (5), (6) and (11) for a row of neurons; next_d is d[t+1], u the membrane before the step, mem after."""
     for n in range(d.shape[0]):
         a_s = dspk[n] + carry_spk[n]
-        a_u = dmem[n] + beta[n] * next_d[n]
+        a_u = dmem[n] + beta[n] * lif_through_leak(next_d[n], mem[n], threshold[n], reset)
         d[n] = lif_adjoint(a_s, a_u, m[n], u[n], threshold[n], h[n], reset, delay)
 
 
 @part
-def learn_row(dspk, carry_spk, dmem, next_d, m, u, beta, threshold, h, reset, delay, d, dbeta, dthreshold):
-    """Eq. (7) for a row of neurons: adds to dbeta and dthreshold."""
+def learn_row(dspk, carry_spk, dmem, next_d, m, u, mem, beta, threshold, h, reset, delay, d, dbeta, dthreshold):
+    """Eqs. (7) and (8) for a row of neurons: adds to dbeta and dthreshold."""
     for n in range(d.shape[0]):
         a_s = dspk[n] + carry_spk[n]
-        a_u = dmem[n] + beta[n] * next_d[n]
-        dbeta[n] += d[n] * u[n]
+        a_u = dmem[n] + beta[n] * lif_through_leak(next_d[n], mem[n], threshold[n], reset)
+        dbeta[n] += lif_through_leak(d[n], u[n], threshold[n], reset) * u[n]
         dthreshold[n] += lif_dthreshold(a_s, a_u, m[n], u[n], threshold[n], h[n], d[n], reset, delay)
 
 
+@part
+def start_row(current, bias, i):
+    """i = current, and bias if there is one."""
+    for n in range(i.shape[0]):
+        i[n] = current[n] if bias is None else current[n] + bias[n]
+
+
+@part
+def feedback_row(bits, spk, weight, i):
+    """Eq. (9) but for its bias: i += rec of the spikes that bits mark, whose values are spk; None: all are 1."""
+    if weight is not None:
+        if weight.ndim == 1:
+            add_chosen(bits, spk, weight, i)
+        else:
+            add_rows(bits, spk, weight, i)
+
+
 @kernel(lambda current, *_: current.shape[1], grain=BLOCK)
-def rleaky_linear_forward(
-    begin, end, current, weight, bias, beta, threshold, spk0, mem0, reset, delay, mem, potential, spk
-):
-    """RLeaky with linear feedback, eqs. (1) to (4) and (8), over all steps.
+def lif_forward(begin, end, current, weight, bias, beta, threshold, spk0, mem0, reset, delay, mem, potential, spk):
+    """Eqs. (1) to (4) and (9) over all steps.
 
     Parameters
     ----------
     current : (T, B, N) or (1, B, N) float   constant in time where it has one step
-    weight, bias : (N, N), (N,) float        weight[n, m]: from neuron n to neuron m
+    weight : None, (N,) float or (N, N)      no feedback, V, or W with weight[n, m] from neuron n to neuron m
+    bias : None or (N,) float                b, with W
     beta, threshold : (K N,) float           the N values repeated K times, see rows_together
     spk0, mem0 : (B, N) float                the state before the first step
     reset, delay : int, bool                 see rules.py
@@ -82,14 +99,12 @@ def rleaky_linear_forward(
         for t in range(steps):
             for b in range(first, last):
                 i = potential[t, b]
-                c = current[t * moving, b]
-                for k in range(n):
-                    i[k] = c[k] + bias[k]
+                start_row(current[t * moving, b], bias, i)
                 if t == 0:
                     pack_nonzero(spk0[b], spk[0, b])
-                    add_rows(spk[0, b], spk0[b], weight, i)
+                    feedback_row(spk[0, b], spk0[b], weight, i)
                 else:
-                    add_rows(spk[t, b], None, weight, i)
+                    feedback_row(spk[t, b], None, weight, i)
             u = mem[t - 1, first:last].reshape(size) if t > 0 else mem0[first:last].reshape(size)
             m = potential[t, first:last].reshape(size)
             step_row(u, m, beta[:size], threshold[:size], reset, delay, mem[t, first:last].reshape(size))
@@ -98,7 +113,7 @@ def rleaky_linear_forward(
 
 
 @kernel(lambda dspk, dmem, weight, beta, threshold, mem0, mem, *_: mem.shape[1], grain=BLOCK)
-def rleaky_linear_backward(
+def lif_backward(
     begin,
     end,
     dspk,
@@ -122,19 +137,19 @@ def rleaky_linear_backward(
     dbeta,
     dthreshold,
 ):
-    """RLeaky with linear feedback, eqs. (5) to (7) and (9), from the last step to the first.
+    """Eqs. (5) to (8), (10) and (11), from the last step to the first.
 
     Parameters
     ----------
     dspk, dmem : (T, B, N) or (1, K, N) float   the direct gradients, or those of K samples and one step for all
-    weight : (N, N) float                       transposed: weight[m, n] is from neuron n to neuron m
+    weight : None, (N,) float or (N, N)         V, or W transposed: weight[m, n] is from neuron n to neuron m
     kind, a, b : int, float, float              the surrogate, see rules.py
     learn : bool                                whether dbeta and dthreshold are wanted
     initial : bool                              whether dspk0 and dmem0 are
     dcurrent : (T, B, N) float                  written in full: d
     dspk0, dmem0 : (B, N) float                 overwritten; if initial, with dL/d(initial state)
     dbeta, dthreshold : (ceil(B/BLOCK), N)      written in full if learn, one row a block of samples
-    The others are as in rleaky_linear_forward.
+    The others are as in lif_forward.
     """
     steps, batch, n = mem.shape
     together = beta.shape[0] // n
@@ -159,21 +174,49 @@ def rleaky_linear_backward(
                 next_d = dcurrent[t + 1, low:high].reshape(size) if t + 1 < steps else carry  # which is still 0
                 h = dmem0[low:high].reshape(size)  # to work in until the end
                 d = dcurrent[t, low:high].reshape(size)
+                after = mem[t, low:high].reshape(size)
                 surrogate_row(m, threshold[:size], kind, a, b, h)
-                adjoint_row(gs, carry, gu, next_d, m, u, beta[:size], threshold[:size], h, reset, delay, d)
+                adjoint_row(gs, carry, gu, next_d, m, u, after, beta[:size], threshold[:size], h, reset, delay, d)
                 if learn:
                     for k in range(0, size, n):
                         learn_row(
                             gs[k : k + n], carry[k : k + n], gu[k : k + n], next_d[k : k + n], m[k : k + n],
-                            u[k : k + n], beta[:n], threshold[:n], h[k : k + n], reset, delay, d[k : k + n],
-                            dbeta[block], dthreshold[block],
+                            u[k : k + n], after[k : k + n], beta[:n], threshold[:n], h[k : k + n], reset, delay,
+                            d[k : k + n], dbeta[block], dthreshold[block],
                         )  # fmt: skip
-            if t > 0 or initial:
-                product(dcurrent[t], weight, dspk0, first, last)
+            if weight is not None and (t > 0 or initial):
+                if weight.ndim == 1:
+                    for r in range(first, last):
+                        for k in range(n):
+                            dspk0[r, k] = weight[k] * dcurrent[t, r, k]
+                else:
+                    product(dcurrent[t], weight, dspk0, first, last)
         if initial:
             for r in range(first, last):
                 for k in range(n):
-                    dmem0[r, k] = beta[k] * dcurrent[0, r, k]
+                    dmem0[r, k] = beta[k] * lif_through_leak(dcurrent[0, r, k], mem0[r, k], threshold[k], reset)
+
+
+@kernel(lambda spk0, spk, d, dweight: d.shape[1], grain=BLOCK)
+def one_to_one_backward(begin, end, spk0, spk, d, dweight):
+    """Eq. (12): dV of each block of samples.
+
+    Parameters
+    ----------
+    spk0 : None or (B, N) float                 the spikes before the first step, where they need not be 0 and 1
+    spk : (T+1, B, ceil(N/64)) uint64           as lif_forward left it
+    d : (T, B, N) float
+    dweight : (ceil(B/BLOCK), N) float          written in full
+    """
+    for first in range(begin, end, BLOCK):
+        dv = dweight[first // BLOCK]
+        dv[:] = 0
+        for t in range(d.shape[0]):
+            for b in range(first, min(first + BLOCK, end)):
+                if spk0 is not None and t == 0:
+                    add_chosen(spk[0, b], spk0[b], d[0, b], dv)
+                else:
+                    add_chosen(spk[t, b], None, d[t, b], dv)
 
 
 def rows_together(n):
@@ -181,4 +224,4 @@ def rows_together(n):
     return min(max(1024 // n, 1), BLOCK)
 
 
-__all__ = ["rleaky_linear_backward", "rleaky_linear_forward", "rows_together"]
+__all__ = ["lif_backward", "lif_forward", "one_to_one_backward", "rows_together"]

@@ -150,6 +150,24 @@ def fused(typing, scalar, a, b):
 
 
 @intrinsic
+def times(typing, a, b):
+    """a * b."""
+    return a(a, b), lambda context, builder, signature, args: builder.fmul(*args)
+
+
+@intrinsic
+def chosen(typing, bits, vector):
+    """The vector, and 0 where the bit of the lane, among the lowest bits of the word, is 0."""
+
+    def generate(context, builder, signature, args):
+        n = _lanes(vector.dtype)
+        mask = builder.bitcast(builder.trunc(args[0], ir.IntType(n)), ir.VectorType(ir.IntType(1), n))
+        return builder.select(mask, args[1], ir.Constant(_llvm(vector.dtype), None))
+
+    return vector(types.uint64, vector), generate
+
+
+@intrinsic
 def above(typing, a, b):
     """The lanes where a > b, as the lowest bits of a word."""
 
@@ -206,6 +224,12 @@ if config.DISABLE_JIT:  # plain Python: a vector is a NumPy array
 
     def fused(scalar, a, b):
         return scalar * a + b
+
+    def times(a, b):
+        return a * b
+
+    def chosen(bits, vector):
+        return np.where([int(bits) >> k & 1 for k in range(len(vector))], vector, vector.dtype.type(0))
 
     def above(a, b):
         return np.uint64(sum(1 << k for k in np.flatnonzero(a > b).tolist()))

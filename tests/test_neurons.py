@@ -1,4 +1,4 @@
-"""RLeaky and its kernels against snnTorch's own numbers and the float64 reference."""
+"""Leaky, RLeaky and their kernels against snnTorch's own numbers and the float64 reference."""
 
 from typing import Any
 
@@ -39,28 +39,38 @@ def random_case(seed: int, steps: int = 7, batch: int = 5, n: int = 9) -> dict[s
     }
 
 
+def golden_layer(config: dict[str, Any], data: dict[str, Any], dtype: str) -> snn.Leaky | snn.RLeaky:
+    """The layer of a golden case."""
+    flags = ("learn_beta", "learn_threshold", "learn_recurrent", "learn_graded_spikes_factor")
+    options = {name: config[name] for name in (*flags, "reset_mechanism", "reset_delay") if name in config}
+    options |= {"threshold": data["threshold"], "dtype": dtype}
+    options["spike_grad"] = getattr(surrogate, config["surrogate"]["name"])(**config["surrogate"]["params"])
+    if config["layer"] == "Leaky":
+        return snn.Leaky(data["beta"], graded_spikes_factor=data["graded_spikes_factor"], **options)
+    if config["feedback"] == "linear":
+        return linear_layer(data["beta"], data["weight"], data["bias"], **options)
+    return snn.RLeaky(data["beta"], V=data["V"], all_to_all=False, **options)
+
+
+def ours(config: dict[str, Any]) -> bool:
+    """Whether the package has what a golden case is about."""
+    return config["surrogate"]["name"] in KNOWN and config.get("feedback") != "conv2d"
+
+
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize(
-    "case",
-    cases("rleaky.h5", lambda config: config["feedback"] == "linear" and config["surrogate"]["name"] in KNOWN),
+    ("file", "case"), [(file, case) for file in ("rleaky.h5", "leaky.h5") for case in cases(file, ours)]
 )
-def test_golden_linear_feedback(case: str, dtype: str) -> None:
-    config, data = load("rleaky.h5", case)
-    layer = linear_layer(
-        data["beta"],
-        data["weight"],
-        data["bias"],
-        dtype,
-        threshold=data["threshold"],
-        spike_grad=getattr(surrogate, config["surrogate"]["name"])(**config["surrogate"]["params"]),
-        **{name: config[name] for name in ("learn_beta", "learn_threshold", "learn_recurrent")},
-        **{name: config[name] for name in ("reset_mechanism", "reset_delay")},
-    )
+def test_golden_layer(file: str, case: str, dtype: str) -> None:
+    config, data = load(file, case)
+    layer = golden_layer(config, data, dtype)
     typed = {name: x.astype(dtype) for name, x in data.items()}
-    spk, mem = layer.forward(typed["x"], typed.get("spk0"), typed.get("mem0"))
+    state = {name: typed.get(name) for name in ("spk0", "mem0") if name in typed}
+    spk, mem = layer.forward(typed["x"], **state)
     dcurrent = layer.backward(dspk=typed["gS"], dmem=typed["gU"])
 
-    np.testing.assert_array_equal(spk, data["spk"])
+    np.testing.assert_array_equal(spk != 0, data["spk"] != 0)
+    assert relative_error(spk, data["spk"]) < TOLERANCE[dtype]
     assert relative_error(mem, data["mem"]) < TOLERANCE[dtype]
     got = {"x": dcurrent, "spk0": layer.dspk0, "mem0": layer.dmem0}
     got |= {name.removeprefix("recurrent."): x for name, x in layer.gradients.items()}
@@ -95,6 +105,43 @@ def test_forward_and_backward_equal_the_reference(n: int, reset: str, reset_dela
     assert got.keys() == expected.keys()
     for name in expected:
         assert relative_error(got[name], expected[name]) < 1e-11, name
+
+
+@pytest.mark.parametrize("reset_delay", [True, False])
+@pytest.mark.parametrize("reset", ["subtract", "zero", "none"])
+@pytest.mark.parametrize("shape", [(1,), (65,), (3, 5, 6)])
+@pytest.mark.parametrize("kind", ["Leaky", "one-to-one"])
+def test_neurons_of_any_shape_equal_the_reference(
+    kind: str, shape: tuple[int, ...], reset: str, reset_delay: bool
+) -> None:
+    rng = np.random.default_rng(len(shape))
+    per_channel = shape[:1] + (1,) * (len(shape) - 1)
+    beta, threshold = rng.uniform(0.5, 1, per_channel), rng.uniform(0.5, 1.5, shape)
+    factor = rng.normal(size=per_channel)  # V or g
+    current, dspk, dmem = (rng.normal(0.4, 0.7, (6, 18, *shape)) for _ in range(3))
+    mem0 = rng.normal(size=current.shape[1:])
+    common: dict[str, Any] = {"reset_mechanism": reset, "reset_delay": reset_delay}
+    learned: dict[str, Any] = {"threshold": threshold, "learn_beta": True, "learn_threshold": True, "dtype": "float64"}
+    layer: snn.Leaky | snn.RLeaky
+    if kind == "Leaky":
+        learned |= {"graded_spikes_factor": factor, "learn_graded_spikes_factor": True}
+        layer = snn.Leaky(beta, **learned, **common)
+        spk_ref, mem_ref, tape = ref.leaky_forward(
+            current, beta, threshold, graded_spikes_factor=factor, mem0=mem0, **common
+        )
+    else:
+        layer = snn.RLeaky(beta, factor, False, **learned, **common)
+        spk_ref, mem_ref, tape = ref.rleaky_forward(current, beta, threshold, V=factor, mem0=mem0, **common)
+    spk, mem = layer.forward(current, mem0=mem0)
+    dcurrent = layer.backward(dspk, dmem)
+    expected = ref.rleaky_backward(tape, dspk, dmem)
+    assert 0 < (spk != 0).mean() < 1
+    np.testing.assert_array_equal(spk, spk_ref)
+    assert relative_error(mem, mem_ref) < 1e-12  # sums in another order, over 6 steps
+    got = {"current": dcurrent, "mem0": layer.dmem0} | layer.gradients
+    for name in got:
+        assert relative_error(got[name], expected[name]) < 1e-11, name
+    assert {"beta", "threshold"} < got.keys()
 
 
 @pytest.mark.parametrize("reset", ["subtract", "zero", "none"])
@@ -193,12 +240,19 @@ def test_weights_are_uniform_within_one_over_the_root_of_fan_in() -> None:
     [
         ({"linear_features": 0}, ValueError, "linear_features must be a positive integer; got 0"),
         ({"linear_features": 2.5}, ValueError, "linear_features"),
-        ({"beta": [0.5, 0.5]}, ValueError, r"beta must be a number or have the shape \(3,\); got \(2,\)"),
-        ({"beta": "high"}, TypeError, "beta must be a number or an array of 3; got 'high'"),
+        ({"beta": [0.5, 0.5]}, ValueError, r"beta of shape \(2,\) does not fit neurons of shape \(3,\)"),
+        ({"beta": "high"}, TypeError, "beta must be a number or an array of numbers; got 'high'"),
         ({"beta": float("nan")}, ValueError, "beta must be finite"),
         ({"threshold": [[1.0]]}, ValueError, "threshold"),
         ({"reset_mechanism": "half"}, ValueError, "reset_mechanism must be one of subtract, zero, none; got 'half'"),
         ({"spike_grad": abs}, TypeError, "spike_grad"),
+        (
+            {"spike_grad": surrogate.atan(), "surrogate_disable": True},
+            ValueError,
+            "spike_grad=atan and surrogate_disable",
+        ),
+        ({"all_to_all": False}, ValueError, "all_to_all=False and linear_features=3 contradict each other"),
+        ({"linear_features": None}, ValueError, "linear_features must be given, or all_to_all=False; got neither"),
         ({"dtype": "float16"}, ValueError, 'dtype must be "float32" or "float64"; got \'float16\''),
     ],
 )
@@ -213,7 +267,7 @@ def test_wrong_arguments_are_named(arguments: dict[str, Any], error: type[Except
         (np.zeros((4, 2, 3)), TypeError, "current must be float32, the dtype of the layer; got float64"),
         (np.zeros((4, 2, 5), np.float32), ValueError, r"current must be \(T, B, 3\); got \(4, 2, 5\)"),
         (np.zeros((4, 5), np.float32), ValueError, r"current must be \(T, 3\); got \(4, 5\)"),
-        (np.zeros(3, np.float32), ValueError, r"current must be \(T, B, 3\); got \(3,\)"),
+        (np.zeros(3, np.float32), ValueError, r"current must be \(T, 3\); got \(3,\)"),
         (np.zeros((0, 2, 3), np.float32), ValueError, "current must not be empty"),
         ([[0.0] * 3], TypeError, "current must be a NumPy array; got list"),
     ],
@@ -253,3 +307,103 @@ def test_a_state_that_does_not_fit_is_refused_before_anything_changes() -> None:
             layer.load_state_dict(bad)
         for name, x in layer.state_dict().items():
             np.testing.assert_array_equal(x, before[name])
+
+
+@pytest.mark.parametrize("shape", [(1,), (10,), (3, 32, 32), (2, 10)])
+def test_step_by_step_gives_what_a_run_over_time_gives(shape: tuple[int, ...]) -> None:
+    x = np.random.default_rng(0).random((10, *shape))  # float64, as NumPy draws: converted
+    for layer in (snn.RLeaky(beta=0.9, V=-0.5, all_to_all=False), snn.Leaky(beta=0.9)):
+        expected = layer.forward(x.astype(np.float32))
+        spk, mem = np.zeros(()), np.zeros(())
+        if isinstance(layer, snn.RLeaky):
+            spk, mem = layer.init_rleaky()
+        else:
+            mem = layer.init_leaky()
+        for step in range(10):
+            spk, mem = layer(x[step], spk, mem) if isinstance(layer, snn.RLeaky) else layer(x[step], mem)
+            np.testing.assert_array_equal(spk, expected[0][step])
+            np.testing.assert_array_equal(mem, expected[1][step])
+        assert expected[0].any()
+
+
+def test_setting_V_changes_the_next_step() -> None:
+    layer = snn.RLeaky(beta=0.5, all_to_all=False)
+    assert layer.V == 1
+    spk, mem = layer(np.full(2, 2.0), *layer.init_rleaky())
+    layer.V = -0.25
+    _, mem = layer(np.zeros(2), spk, mem)
+    np.testing.assert_array_equal(mem, [-0.25, -0.25])  # 0.5 * 2 - 0.25 * 1 - 1
+    with pytest.raises(ValueError, match=r"V must be a number or have the shape \(\); got \(3,\)"):
+        layer.V = np.ones(3)
+    with pytest.raises(AttributeError, match="has no V: its feedback is linear"):
+        _ = snn.RLeaky(beta=0.5, linear_features=2).V
+
+
+def test_an_array_that_does_not_fit_the_neurons_is_refused_when_their_shape_is_known() -> None:
+    layer = snn.RLeaky(beta=0.5, V=np.ones((3, 1, 1)), all_to_all=False)
+    layer.forward(np.zeros((2, 1, 3, 4, 4), np.float32))
+    with pytest.raises(ValueError, match=r"V of shape \(3, 1, 1\) does not fit neurons of shape \(3,\)"):
+        layer.forward(np.zeros((2, 1, 3), np.float32))
+
+
+def test_surrogate_disable_lets_no_gradient_through_the_spike() -> None:
+    layer = snn.Leaky(beta=0.9, surrogate_disable=True)
+    spk, _ = layer.forward(np.full((5, 1, 2), 0.7, np.float32))
+    assert spk.any()
+    np.testing.assert_array_equal(layer.backward(dspk=np.ones_like(spk)), 0)
+
+
+def test_a_net_of_leaky_and_one_to_one_layers_has_the_gradient_of_its_layers_in_turn() -> None:
+    net = snn.Network(
+        snn.Linear(6, 5),
+        snn.Leaky(beta=0.9, graded_spikes_factor=0.5, learn_graded_spikes_factor=True),
+        snn.RLeaky(beta=0.8, all_to_all=False),
+        snn.Linear(5, 3),
+        snn.Leaky(beta=0.7, reset_mechanism="zero"),
+        num_steps=6,
+        dtype="float64",
+        seed=0,
+    )
+    rng = np.random.default_rng(1)
+    x, dspk, dmem = rng.normal(size=(4, 6)) * 3, rng.normal(size=(6, 4, 3)), rng.normal(size=(6, 4, 3))
+    spk, mem = net.forward(x)
+    dx = net.backward(dspk, dmem, input_gradient=True)
+
+    state = net.state_dict()
+    fc1 = ref.linear_forward(x, state["0.weight"], state["0.bias"])
+    spk1, _, tape1 = ref.leaky_forward(np.broadcast_to(fc1, (6, 4, 5)), 0.9, graded_spikes_factor=0.5)
+    spk2, _, tape2 = ref.rleaky_forward(spk1, 0.8, V=1.0)
+    fc2 = ref.linear_forward(spk2, state["3.weight"], state["3.bias"])
+    spk3, mem3, tape3 = ref.leaky_forward(fc2, 0.7, reset_mechanism="zero")
+    d3 = ref.rleaky_backward(tape3, dspk, dmem)
+    dfc2 = ref.linear_backward(d3["current"], spk2, state["3.weight"])
+    d2 = ref.rleaky_backward(tape2, dfc2["x"])
+    d1 = ref.rleaky_backward(tape1, d2["current"])
+    dfc1 = ref.linear_backward(d1["current"], x, state["0.weight"])
+    np.testing.assert_array_equal(spk, spk3)
+    assert spk1.any()
+    assert spk2.any()
+    assert relative_error(mem, mem3) < 1e-12  # sums in another order
+    expected = {
+        "0.weight": dfc1["weight"],
+        "0.bias": dfc1["bias"],
+        "1.graded_spikes_factor": d1["graded_spikes_factor"],
+        "2.V": d2["V"],
+        "3.weight": dfc2["weight"],
+        "3.bias": dfc2["bias"],
+    }
+    assert net.gradients.keys() == expected.keys()
+    for name, gradient in expected.items():
+        assert relative_error(net.gradients[name], gradient) < 1e-11, name
+    assert dx is not None
+    assert relative_error(dx, dfc1["x"]) < 1e-11
+    again = snn.Network.from_config(net.config)
+    again.load_state_dict(state)
+    np.testing.assert_array_equal(again.forward(x)[1], mem)
+
+
+def test_layers_that_do_not_fit_together_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"layer 1: RLeaky.* takes inputs of shape \(4,\); got \(5,\)"):
+        snn.Network(snn.Linear(6, 5), snn.RLeaky(beta=0.9, linear_features=4), num_steps=2)
+    with pytest.raises(ValueError, match="the last layer must be a spiking one"):
+        snn.Network(snn.Linear(6, 5), num_steps=2)

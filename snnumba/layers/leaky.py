@@ -1,0 +1,167 @@
+"""Leaky integrate-and-fire neurons without feedback; what they share with RLeaky is in neurons.py."""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..kernels import rules
+from ..surrogate import Surrogate
+from .base import Array, Spikes
+from .neurons import RESETS, Neurons, check_numbers
+
+
+class Leaky(Neurons):
+    """Leaky integrate-and-fire neurons.
+
+    With membrane u, spike s, input current i, decay beta and threshold theta, by default:
+
+        u[t] = beta u[t-1] + i[t] - theta H(u[t-1] - theta),        s[t] = g H(u[t] - theta)
+
+    Parameters
+    ----------
+    beta : float or array                  decay of the membrane a step, clipped to [0, 1]
+    threshold : float or array             theta
+    spike_grad : Surrogate                 the surrogate gradient; default atan(alpha=2)
+    surrogate_disable : bool               no gradient through the spike at all
+    learn_beta, learn_threshold : bool     whether these are learnable
+    reset_mechanism : str                  "subtract" theta after a spike, set to "zero", or "none"
+    reset_delay : bool                     reset at the step after the spike (True), or at the same
+    graded_spikes_factor : float or array  g
+    learn_graded_spikes_factor : bool      whether it is learnable
+    dtype, seed : see Layer
+
+    An array fits the neurons' shape: (N,), or (C, 1, 1) for one per channel. Unlike RLeaky's, the delayed reset to zero
+    clears the old membrane only, not the new input. Named arrays: beta, threshold, graded_spikes_factor. Semantics and
+    names of snnTorch 1.0's Leaky. Source: Eshraghian et al. 2023, arXiv:2109.12894.
+
+    Raises
+    ------
+    TypeError, ValueError
+        if an argument is out of its range.
+
+    >>> lif = Leaky(beta=0.5)
+    >>> spk, mem = lif.forward(np.full((4, 1, 2), 0.75, np.float32))
+    >>> mem[:, 0, 0]
+    array([0.75    , 1.125   , 0.3125  , 0.90625 ], dtype=float32)
+
+    Step by step, as in snnTorch:
+
+    >>> mem = lif.init_leaky()
+    >>> for step in range(4):
+    ...     spk, mem = lif(np.full(2, 0.75), mem)
+    >>> mem
+    array([0.90625, 0.90625], dtype=float32)
+    """
+
+    resets = RESETS | {"zero": rules.CLEAR}
+
+    def __init__(
+        self,
+        beta: npt.ArrayLike,
+        *,
+        threshold: npt.ArrayLike = 1.0,
+        spike_grad: Surrogate | None = None,
+        surrogate_disable: bool = False,
+        learn_beta: bool = False,
+        learn_threshold: bool = False,
+        reset_mechanism: str = "subtract",
+        reset_delay: bool = True,
+        graded_spikes_factor: npt.ArrayLike = 1.0,
+        learn_graded_spikes_factor: bool = False,
+        dtype: npt.DTypeLike | None = None,
+        seed: int | None = None,
+    ) -> None:
+        super().__init__(
+            beta,
+            threshold,
+            spike_grad,
+            surrogate_disable,
+            learn_beta,
+            learn_threshold,
+            reset_mechanism,
+            reset_delay,
+            dtype,
+            seed,
+        )
+        self._graded_spikes_factor = check_numbers("graded_spikes_factor", graded_spikes_factor)
+        self.learn_graded_spikes_factor = bool(learn_graded_spikes_factor)
+
+    def __repr__(self) -> str:
+        return f"Leaky(beta={self._beta.tolist()})"
+
+    @property
+    def config(self) -> dict[str, Any]:
+        return super().config | {
+            "graded_spikes_factor": self._graded_spikes_factor.tolist(),
+            "learn_graded_spikes_factor": self.learn_graded_spikes_factor,
+        }
+
+    def _draw(self, rng: np.random.Generator) -> dict[str, tuple[Array, bool]]:
+        graded = self._graded_spikes_factor, self.learn_graded_spikes_factor
+        return super()._draw(rng) | {"graded_spikes_factor": graded}
+
+    def _per_neuron(self) -> dict[str, Array]:
+        return super()._per_neuron() | {"graded_spikes_factor": self._graded_spikes_factor}
+
+    def forward(self, current: Array, mem0: Array | None = None) -> tuple[Array, Array]:
+        """Spikes and membranes at all steps.
+
+        Parameters
+        ----------
+        current : (T, B, N) or (T, B, C, H, W); or the same without B
+        mem0 : shaped as a step of current       the membranes before the first step; default: zeros
+
+        Returns
+        -------
+        spk, mem : shaped as current
+
+        Raises
+        ------
+        TypeError, ValueError
+            if an argument is not an array of the layer's dtype and such a shape.
+        """
+        return self._forward(current, None, mem0)
+
+    def __call__(self, x: npt.ArrayLike, mem: npt.ArrayLike) -> tuple[Array, Array]:
+        """One step, from the membranes of the step before: spikes and membranes, shaped as x.
+
+        x is (N,) or (C, H, W), or has a batch axis before these; numbers of another type are converted.
+        """
+        return self._call(x, np.zeros((), self.dtype), mem)
+
+    def init_leaky(self) -> Array:
+        """Membranes before the first step: a zero that fits any shape."""
+        return np.zeros((), self.dtype)
+
+    def _graded(self) -> Array | None:
+        """The factor of each neuron (N,), or None if it is 1 for all and is to stay so."""
+        factor = self._parameters["graded_spikes_factor"]
+        if factor.gradient is None and (factor.value == 1).all():
+            return None
+        row = self._work.empty("graded", self._tape["shape"], self.dtype)
+        row[...] = factor.value
+        return row.reshape(-1)
+
+    def _outputs(self, spikes: Spikes) -> Array | Spikes:
+        graded = self._tape["graded"] = self._graded()
+        return spikes if graded is None else self._unpacked(spikes, graded)
+
+    def _back_over_time(self, dspk: Array | None, dmem: Array | None, initial: bool) -> Array:
+        graded = self._tape["graded"]
+        self._tape["dgraded"] = None
+        if graded is not None and dspk is not None:
+            partial = self._work.empty("dgraded", (-(-dspk.shape[1] // self._kernels.BLOCK), dspk.shape[2]), self.dtype)
+            self._kernels.one_to_one_backward(None, self._tape["bits"][1:], dspk, partial)
+            self._tape["dgraded"] = partial
+            scaled = self._work.empty("scaled", dspk.shape, self.dtype)
+            self._kernels.scale_neurons(dspk, graded, scaled)
+            dspk = scaled
+        return super()._back_over_time(dspk, dmem, initial)
+
+    def _finish_back(self) -> None:
+        super()._finish_back()
+        factor = self._parameters["graded_spikes_factor"]
+        if factor.gradient is not None:
+            none = self._tape["dgraded"] is None
+            factor.gradient[...] = 0 if none else self._total("dgraded", factor.value.shape)
