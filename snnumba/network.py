@@ -19,18 +19,6 @@ ALIGNMENT = 16  # each array begins at a multiple of this many numbers in the fl
 
 # What a config may name, and nothing else: a config can come from a file of unknown origin.
 LAYERS: dict[str, type[Layer]] = {kind.__name__: kind for kind in (Leaky, Linear, RLeaky)}
-SURROGATES = {
-    made.name: made.kind
-    for made in (
-        surrogate.atan(),
-        surrogate.fast_sigmoid(),
-        surrogate.sigmoid(),
-        surrogate.straight_through_estimator(),
-        surrogate.spike_rate_escape(),
-        surrogate.SFS(),
-        surrogate.LSO(),
-    )
-}
 
 
 class Network:
@@ -313,8 +301,8 @@ def _surrogate_from_config(config: Any) -> surrogate.Surrogate:
     """The surrogate gradient that the config of a layer describes."""
     _check_keys("spike_grad", config, {"name", "a", "b"})
     name, a, b = config["name"], config["a"], config["b"]
-    if not isinstance(name, str) or name not in SURROGATES:
-        raise ValueError(f"spike_grad must be one of {', '.join(SURROGATES)}; got {name!r}")
+    if not isinstance(name, str) or name not in surrogate.KINDS:
+        raise ValueError(f"spike_grad must be one of {', '.join(surrogate.KINDS)}; got {name!r}")
     if not all(isinstance(value, int | float) and math.isfinite(value) for value in (a, b)):
         raise ValueError(f"a and b of spike_grad must be finite numbers; got {a!r} and {b!r}")
-    return surrogate.Surrogate(name, SURROGATES[name], a, b)
+    return surrogate.Surrogate(name, a, b)

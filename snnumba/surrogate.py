@@ -11,10 +11,21 @@ import numpy.typing as npt
 
 from .kernels import rules
 
+# Each surrogate's name, and the integer that chooses its rule in a compiled kernel.
+KINDS = {
+    "atan": rules.ATAN,
+    "fast_sigmoid": rules.FAST_SIGMOID,
+    "sigmoid": rules.SIGMOID,
+    "straight_through_estimator": rules.STRAIGHT_THROUGH_ESTIMATOR,
+    "spike_rate_escape": rules.SPIKE_RATE_ESCAPE,
+    "SFS": rules.SFS,
+    "LSO": rules.LSO,
+}
+
 
 @dataclass(frozen=True)
 class Surrogate:
-    """A surrogate gradient: which rule of kernels/rules.py, and its two parameters.
+    """A surrogate gradient: one of KINDS, and the two parameters of its rule.
 
     Called with an array x, gives the derivative at x in float64.
 
@@ -23,9 +34,13 @@ class Surrogate:
     """
 
     name: str
-    kind: int
     a: float = 0.0
     b: float = 0.0
+
+    @property
+    def kind(self) -> int:
+        """The integer that chooses its rule."""
+        return KINDS[self.name]
 
     def __call__(self, x: npt.ArrayLike) -> npt.NDArray[np.float64]:
         """The derivative at x."""
@@ -35,34 +50,34 @@ class Surrogate:
 
 def atan(alpha: float = 2.0) -> Surrogate:
     """(alpha/2) / (1 + (pi alpha x / 2)^2), the default. Fang et al. 2021, arXiv:2007.05785."""
-    return Surrogate("atan", rules.ATAN, alpha)
+    return Surrogate("atan", alpha)
 
 
 def fast_sigmoid(slope: float = 25.0) -> Surrogate:
     """1 / (slope |x| + 1)^2. Zenke and Ganguli 2018, arXiv:1705.11146."""
-    return Surrogate("fast_sigmoid", rules.FAST_SIGMOID, slope)
+    return Surrogate("fast_sigmoid", slope)
 
 
 def sigmoid(slope: float = 25.0) -> Surrogate:
     """slope e / (1 + e)^2 with e = exp(-|slope x|). Zenke and Ganguli 2018, arXiv:1705.11146."""
-    return Surrogate("sigmoid", rules.SIGMOID, slope)
+    return Surrogate("sigmoid", slope)
 
 
 def straight_through_estimator() -> Surrogate:
     """1 everywhere. Bengio et al. 2013, arXiv:1308.3432."""
-    return Surrogate("straight_through_estimator", rules.STRAIGHT_THROUGH_ESTIMATOR)
+    return Surrogate("straight_through_estimator")
 
 
 def spike_rate_escape(beta: float = 1.0, slope: float = 25.0) -> Surrogate:
     """slope exp(-beta |x - 1|). Shrestha and Orchard 2018, arXiv:1810.08646."""
-    return Surrogate("spike_rate_escape", rules.SPIKE_RATE_ESCAPE, beta, slope)
+    return Surrogate("spike_rate_escape", beta, slope)
 
 
 def SFS(slope: float = 25.0, B: float = 1.0) -> Surrogate:
     """1 / (slope |x| + 1)^2 where x > B, else 0. Perez-Nieves and Goodman 2021, arXiv:2105.08810."""
-    return Surrogate("SFS", rules.SFS, slope, B)
+    return Surrogate("SFS", slope, B)
 
 
 def LSO(slope: float = 0.1) -> Surrogate:
     """1 where x > 0, else slope: a leaky spike operator."""
-    return Surrogate("LSO", rules.LSO, slope)
+    return Surrogate("LSO", slope)

@@ -11,8 +11,6 @@ from reference import relative_error
 import snnumba as snn
 from snnumba import surrogate
 
-# Golden cases whose surrogate the package has.
-KNOWN = ("atan", "fast_sigmoid", "sigmoid", "straight_through_estimator", "spike_rate_escape", "SFS", "LSO")
 # float64: the same sums in another order. float32: 2^-24 a rounding, sums of up to a hundred terms over 12 steps
 TOLERANCE = {"float64": 1e-10, "float32": 2e-5}
 
@@ -54,7 +52,7 @@ def golden_layer(config: dict[str, Any], data: dict[str, Any], dtype: str) -> sn
 
 def ours(config: dict[str, Any]) -> bool:
     """Whether the package has what a golden case is about."""
-    return config["surrogate"]["name"] in KNOWN and config.get("feedback") != "conv2d"
+    return config["surrogate"]["name"] in surrogate.KINDS and config.get("feedback") != "conv2d"
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
