@@ -12,7 +12,7 @@ history = snn.fit(net, train, SF.mse_count_loss(0.8, 0.2), optim.Adam(net, lr=1e
 
 __version__ = "0.1.0"
 
-from . import datasets, functional, optim, surrogate
+from . import datasets, functional, optim, spikegen, surrogate
 from .backend import get_num_threads, set_num_threads
 from .layers import Leaky, Linear, RLeaky
 from .network import Network
@@ -30,5 +30,6 @@ __all__ = [
     "get_num_threads",
     "optim",
     "set_num_threads",
+    "spikegen",
     "surrogate",
 ]
