@@ -17,6 +17,7 @@ KINDS = {
     "fast_sigmoid": rules.FAST_SIGMOID,
     "sigmoid": rules.SIGMOID,
     "straight_through_estimator": rules.STRAIGHT_THROUGH_ESTIMATOR,
+    "triangular": rules.TRIANGULAR,
     "spike_rate_escape": rules.SPIKE_RATE_ESCAPE,
     "SFS": rules.SFS,
     "LSO": rules.LSO,
@@ -66,6 +67,11 @@ def sigmoid(slope: float = 25.0) -> Surrogate:
 def straight_through_estimator() -> Surrogate:
     """1 everywhere. Bengio et al. 2013, arXiv:1308.3432."""
     return Surrogate("straight_through_estimator")
+
+
+def triangular(threshold: float = 1.0) -> Surrogate:
+    """+threshold where x < 0, else -threshold, as snnTorch computes it. Esser et al. 2016, arXiv:1603.08270."""
+    return Surrogate("triangular", threshold)
 
 
 def spike_rate_escape(beta: float = 1.0, slope: float = 25.0) -> Surrogate:

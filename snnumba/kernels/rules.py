@@ -122,6 +122,11 @@ def straight_through_estimator(x, a, b):
     return type(x)(1)
 
 
+def triangular(x, a, b):
+    """a where x < 0, else -a, a = threshold: what snnTorch computes."""
+    return a if x < 0 else -a
+
+
 def spike_rate_escape(x, a, b):
     """b exp(-a |x - 1|), a = beta, b = slope."""
     return b * math.exp(-a * abs(x - type(x)(1)))
@@ -139,7 +144,7 @@ def lso(x, a, b):
 
 
 # The integers that choose a surrogate in the compiled kernels.
-ATAN, FAST_SIGMOID, SIGMOID, STRAIGHT_THROUGH_ESTIMATOR, SPIKE_RATE_ESCAPE, SFS, LSO, NO_GRADIENT = range(8)
+ATAN, FAST_SIGMOID, SIGMOID, STRAIGHT_THROUGH_ESTIMATOR, TRIANGULAR, SPIKE_RATE_ESCAPE, SFS, LSO, NO_GRADIENT = range(9)
 
 
 def surrogate(x, kind, a, b):
@@ -152,6 +157,8 @@ def surrogate(x, kind, a, b):
         return sigmoid(x, a, b)
     if kind == STRAIGHT_THROUGH_ESTIMATOR:
         return straight_through_estimator(x, a, b)
+    if kind == TRIANGULAR:
+        return triangular(x, a, b)
     if kind == SPIKE_RATE_ESCAPE:
         return spike_rate_escape(x, a, b)
     if kind == SFS:
