@@ -1,6 +1,7 @@
 """Optimizers, clipping and schedules against torch's own numbers and their formulas."""
 
 import math
+import tracemalloc
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -277,6 +278,28 @@ def test_threads_do_not_change_a_bit_of_what_is_clipped() -> None:
     for norm, gradients in results[1:]:
         assert norm == results[0][0]
         np.testing.assert_array_equal(gradients, results[0][1])
+
+
+@every_optimizer
+def test_clipping_and_a_step_allocate_no_arrays(make: Make) -> None:
+    net = snn.Network(snn.RLeaky(beta=0.9, linear_features=100), num_steps=2)
+    optimizer = make(net)
+
+    def step() -> None:
+        net.gradient_vector.fill(1)
+        optim.clip_grad_norm(net, 1.0)
+        optim.clip_grad_value(net, 1e-3)
+        optimizer.step()
+
+    step()  # compiles
+    tracemalloc.start()
+    try:
+        for _ in range(3):
+            step()
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < net.vector.nbytes / 4  # Python's own numbers and calls
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

@@ -34,14 +34,16 @@ def sgd(begin, end, parameters, gradients, buffer, lr, momentum, decay, nesterov
 @kernel(lambda x, *_: x.shape[0], grain=GRAIN)
 def scale(begin, end, x, factor):
     """x *= factor; x (P,) float, factor a float of the same type."""
-    for i in range(begin, end):
+    x = x[begin:end]
+    for i in range(x.shape[0]):
         x[i] *= factor
 
 
 @kernel(lambda x, *_: x.shape[0], grain=GRAIN)
 def clip(begin, end, x, limit):
     """x into [-limit, limit], eq. (d); x (P,) float, limit a float of the same type."""
-    for i in range(begin, end):
+    x = x[begin:end]
+    for i in range(x.shape[0]):
         x[i] = clamp_rule(x[i], limit)
 
 
