@@ -1,0 +1,93 @@
+"""Checks of what losses and metrics are given: each returns what kernels may take, or says what was seen."""
+
+import math
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..layers.base import Array, check_array, check_size
+
+
+def check_output(name: str, x: Any) -> Array:
+    """An output (T, B, C) of float32 or float64."""
+    dtype = x.dtype if isinstance(x, np.ndarray) else np.dtype("float32")
+    if dtype not in (np.float32, np.float64):
+        raise TypeError(f"{name} must be float32 or float64; got {dtype}")
+    return check_array(name, x, dtype, ("T", "B", "C"))
+
+
+def check_labels(name: str, labels: npt.ArrayLike, batch: int, classes: int) -> npt.NDArray[np.int64]:
+    """Labels (B,) in [0, C) as int64."""
+    array = np.asarray(labels)
+    if array.dtype.kind not in "iu":
+        raise TypeError(f"{name} must be integers; got {array.dtype}")
+    if array.shape != (batch,):
+        raise ValueError(f"{name} must be ({batch},), one per sample; got {array.shape}")
+    if array.min() < 0 or array.max() >= classes:
+        wrong = int(np.flatnonzero((array < 0) | (array >= classes))[0])
+        raise ValueError(f"{name} must lie in [0, {classes}), the classes; {name}[{wrong}] is {array[wrong]}")
+    return np.require(array, np.int64, ["C", "A", "W"])
+
+
+def check_numbers(name: str, x: npt.ArrayLike, *shapes: tuple[int, ...]) -> Array:
+    """Finite numbers in one of these shapes."""
+    array = np.asarray(x)
+    if array.dtype.kind not in "fiu":
+        raise TypeError(f"{name} must be numbers; got {array.dtype}")
+    if array.shape not in shapes:
+        raise ValueError(f"{name} must be {' or '.join(map(str, shapes))}; got {array.shape}")
+    for extreme in (array.min(), array.max()):  # NaN is both; unlike isfinite, they allocate nothing
+        if not math.isfinite(extreme):
+            raise ValueError(f"{name} must be finite; got {extreme}")
+    return array
+
+
+def check_weight(weight: npt.ArrayLike) -> Array:
+    """Weights of classes, (C,) float64, a copy."""
+    array = np.array(weight)
+    if array.ndim != 1 or array.size == 0:
+        raise ValueError(f"weight must be (C,), one per class; got {array.shape}")
+    check_numbers("weight", array, array.shape)
+    if array.min() < 0:
+        raise ValueError(f"weight must not be negative; weight[{array.argmin()}] is {array.min()}")
+    return array.astype(np.float64)
+
+
+def check_population(population_code: Any, num_classes: Any) -> int | None:
+    """The number of classes that share the outputs; None where every output is a class of its own."""
+    if check_flag("population_code", population_code):
+        if not num_classes:
+            raise ValueError(f"num_classes must be given with population_code=True; got {num_classes!r}")
+        return check_size("num_classes", num_classes)
+    if num_classes:
+        raise ValueError(f"num_classes needs population_code=True; got num_classes={num_classes!r} without it")
+    return None
+
+
+def check_flag(name: str, value: Any) -> bool:
+    """True or False."""
+    if not isinstance(value, bool | np.bool_):
+        raise TypeError(f"{name} must be True or False; got {value!r}")
+    return bool(value)
+
+
+def check_choice(name: str, value: Any, choices: tuple[str, ...]) -> str:
+    """One of these words."""
+    if value not in choices:
+        raise ValueError(f"{name} must be one of {', '.join(choices)}; got {value!r}")
+    return str(value)
+
+
+def check_finite(name: str, value: Any) -> float:
+    """A finite number."""
+    if not isinstance(value, int | float | np.number) or not np.isfinite(value):
+        raise ValueError(f"{name} must be a finite number; got {value!r}")
+    return float(value)
+
+
+def check_rate(name: str, value: Any) -> float:
+    """A share of the steps."""
+    if not 0 <= check_finite(name, value) <= 1:
+        raise ValueError(f"{name} must lie in [0, 1], a share of the steps; got {value!r}")
+    return float(value)
