@@ -10,7 +10,7 @@ the loss divides the sum over its steps by:
 
 The gradient is that of the value; with "none", that of the sum of the values: each depends on its own sample alone,
 and in (6) on its own class, so it is the gradient of each. snnTorch 1.0 weights (6) by the sample's label, along the
-wrong axis, divides the mean of (7) by B, and leaves a weighted sum unsummed.
+wrong axis; divides the mean of (7) by B, but for ce_temporal_loss; and leaves a weighted sum unsummed.
 """
 
 import inspect

@@ -49,10 +49,10 @@ class mse_count_loss(SquaredError):
         reduction: str = "mean",
         weight: npt.ArrayLike | None = None,
     ) -> None:
-        super().__init__(Counts(check_population(population_code, num_classes)), reduction, weight)
+        self.population_code, self.num_classes = population_code, check_population(population_code, num_classes)
+        super().__init__(Counts(self.num_classes), reduction, weight)
         self.correct_rate = check_rate("correct_rate", correct_rate)
         self.incorrect_rate = check_rate("incorrect_rate", incorrect_rate)
-        self.population_code, self.num_classes = population_code, num_classes
 
     def _divisor(self, steps: int) -> float:
         return steps
@@ -234,8 +234,8 @@ class ce_count_loss(CrossEntropy):
         reduction: str = "mean",
         weight: npt.ArrayLike | None = None,
     ) -> None:
-        super().__init__(Counts(check_population(population_code, num_classes)), reduction, weight)
-        self.population_code, self.num_classes = population_code, num_classes
+        self.population_code, self.num_classes = population_code, check_population(population_code, num_classes)
+        super().__init__(Counts(self.num_classes), reduction, weight)
 
 
 class ce_max_membrane_loss(CrossEntropy):
