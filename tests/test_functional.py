@@ -1,7 +1,7 @@
 """Losses, regularizers and metrics against snnTorch's numbers, the float64 reference, and finite differences."""
 
 import tracemalloc
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,7 @@ import reference as ref
 from golden_files import cases, load
 from reference import relative_error
 
+import snnumba as snn
 from snnumba import functional as SF
 
 # float64: the same sums in another order. float32: 2^-24 a rounding, sums of up to a hundred terms
@@ -87,6 +88,35 @@ def random_output(name: str, seed: int = 0, dtype: str = "float64") -> np.ndarra
 def test_random_outputs_give_the_references_value_and_gradient(name: str) -> None:
     function, options, targets = LOSSES[name]
     output = random_output(name)
+    value, gradient = made(name)(output, targets)
+    expected = getattr(ref, function)(output, targets, **options)
+    assert relative_error(value, expected[0]) < 1e-12  # the same sums in another order
+    assert relative_error(gradient, expected[1]) < 1e-12
+
+
+@pytest.fixture
+def three_threads() -> Iterator[None]:
+    before = snn.get_num_threads()
+    snn.set_num_threads(3)
+    yield
+    snn.set_num_threads(before)
+
+
+def many(name: str, samples: int, dtype: str = "float64") -> tuple[np.ndarray, np.ndarray]:
+    """Output and targets of many samples."""
+    targets = LOSSES[name][2]
+    if targets.shape[0] == BATCH:
+        targets = np.resize(targets, (samples, *targets.shape[1:]))
+    elif targets.ndim == 3:
+        targets = np.resize(targets, (STEPS, samples, OUTPUTS))
+    return np.resize(random_output(name, dtype=dtype), (STEPS, samples, OUTPUTS)), targets
+
+
+@pytest.mark.usefixtures("three_threads")
+@pytest.mark.parametrize("name", LOSSES)
+def test_samples_shared_out_to_threads_give_the_references_gradient(name: str) -> None:
+    function, options, _ = LOSSES[name]
+    output, targets = many(name, 700)  # 256, 256 and 188 a thread
     value, gradient = made(name)(output, targets)
     expected = getattr(ref, function)(output, targets, **options)
     assert relative_error(value, expected[0]) < 1e-12  # the same sums in another order
@@ -272,6 +302,15 @@ def test_a_loss_takes_outputs_of_other_shapes_and_types_in_turn() -> None:
                 np.testing.assert_array_equal(got, expected)
 
 
+def test_snntorchs_positional_arguments_mean_the_same() -> None:
+    assert repr(SF.mse_count_loss(0.5, 0.1, False, False)) == "mse_count_loss(correct_rate=0.5, incorrect_rate=0.1)"
+    assert repr(SF.ce_count_loss(True, 5)) == "ce_count_loss(population_code=True, num_classes=5)"
+    assert repr(SF.mse_membrane_loss(False, 1.05, 0.2)) == "mse_membrane_loss(on_target=1.05, off_target=0.2)"
+    loss_fn = SF.mse_temporal_loss(False, 1, 6, 2)
+    assert repr(loss_fn) == "mse_temporal_loss(on_target=1.0, off_target=6.0, tolerance=2.0)"
+    assert repr(SF.ce_temporal_loss("reciprocal")) == "ce_temporal_loss(inverse='reciprocal')"
+
+
 def test_losses_show_how_they_were_made() -> None:
     assert repr(SF.mse_count_loss(0.8, 0.2)) == "mse_count_loss(correct_rate=0.8, incorrect_rate=0.2)"
     assert repr(SF.ce_rate_loss(weight=[1, 2])) == "ce_rate_loss(weight=[1.0, 2.0])"
@@ -285,12 +324,7 @@ MANY, SMALL = 4000, 8000
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("name", LOSSES)
 def test_calls_after_the_first_allocate_no_array(name: str, weighted: bool) -> None:
-    output = np.resize(random_output(name, dtype="float32"), (STEPS, MANY, OUTPUTS))
-    targets = LOSSES[name][2]
-    if targets.shape[0] == BATCH:
-        targets = np.resize(targets, (MANY, *targets.shape[1:]))
-    elif targets.ndim == 3:
-        targets = np.resize(targets, output.shape)
+    output, targets = many(name, MANY, "float32")
     loss_fn = made(name, weight=weights_of(name) if weighted else None)
     loss_fn(output, targets)
     assert grown(lambda: loss_fn(output, targets)) < SMALL
