@@ -47,12 +47,18 @@ def golden_layer(config: dict[str, Any], data: dict[str, Any], dtype: str) -> sn
         return snn.Leaky(data["beta"], graded_spikes_factor=data["graded_spikes_factor"], **options)
     if config["feedback"] == "linear":
         return linear_layer(data["beta"], data["weight"], data["bias"], **options)
+    if config["feedback"] == "conv2d":
+        size = config["kernel_size"]
+        layer = snn.RLeaky(data["beta"], conv2d_channels=config["conv2d_channels"], kernel_size=size, **options)
+        weights = {"recurrent.weight": data["weight"], "recurrent.bias": data["bias"]}
+        layer.load_state_dict(layer.state_dict() | weights)
+        return layer
     return snn.RLeaky(data["beta"], V=data["V"], all_to_all=False, **options)
 
 
 def ours(config: dict[str, Any]) -> bool:
     """Whether the package has what a golden case is about."""
-    return config["surrogate"]["name"] in surrogate.KINDS and config.get("feedback") != "conv2d"
+    return config["surrogate"]["name"] in surrogate.KINDS
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
@@ -250,7 +256,14 @@ def test_weights_are_uniform_within_one_over_the_root_of_fan_in() -> None:
             "spike_grad=atan and surrogate_disable",
         ),
         ({"all_to_all": False}, ValueError, "all_to_all=False and linear_features=3 contradict each other"),
-        ({"linear_features": None}, ValueError, "linear_features must be given, or all_to_all=False; got neither"),
+        ({"linear_features": None}, ValueError, "must be given, or all_to_all=False; got none of them"),
+        ({"conv2d_channels": 2}, ValueError, "linear_features=3 and conv2d_channels=2 contradict each other"),
+        ({"linear_features": None, "conv2d_channels": 2}, ValueError, "must be given.*; got conv2d_channels"),
+        (
+            {"linear_features": None, "conv2d_channels": 2, "kernel_size": 4},
+            ValueError,
+            "kernel_size must be an odd int or a pair of them; got 4",
+        ),
         ({"dtype": "float16"}, ValueError, 'dtype must be "float32" or "float64"; got \'float16\''),
     ],
 )
@@ -333,7 +346,7 @@ def test_setting_V_changes_the_next_step() -> None:
     np.testing.assert_array_equal(mem, [-0.25, -0.25])  # 0.5 * 2 - 0.25 * 1 - 1
     with pytest.raises(ValueError, match=r"V must be a number or have the shape \(\); got \(3,\)"):
         layer.V = np.ones(3)
-    with pytest.raises(AttributeError, match="has no V: its feedback is linear"):
+    with pytest.raises(AttributeError, match="has no V: its feedback is not one-to-one"):
         _ = snn.RLeaky(beta=0.5, linear_features=2).V
 
 

@@ -107,7 +107,7 @@ class Workspace:
 
     def __init__(self) -> None:
         self._memory: dict[str, list[tuple[Any, Array]]] = {}  # bytes, and the array last given out in them
-        self._zeros: dict[tuple[int, ...], Array] = {}
+        self._zeros: dict[tuple[str, tuple[int, ...]], Array] = {}
 
     def empty(self, name: str, shape: tuple[int, ...], dtype: npt.DTypeLike) -> Array:
         """An array, contents undefined, in memory of this name that nobody holds an array of any more.
@@ -135,11 +135,11 @@ class Workspace:
         size = math.prod(shape) * np.dtype(dtype).itemsize + LINE
         return _on_line(memory if memory.size >= size else np.empty(size, np.uint8), shape, dtype)
 
-    def zeros(self, shape: tuple[int, ...], dtype: npt.DTypeLike) -> Array:
-        """Zeros, for reading only."""
-        array = self._zeros.get(shape)
+    def zeros(self, shape: tuple[int, ...], dtype: npt.DTypeLike, name: str = "") -> Array:
+        """Zeros, for reading only; with a name, to be written to where that name's users agree."""
+        array = self._zeros.get((name, shape))
         if array is None or array.dtype != dtype:
-            array = self._zeros[shape] = aligned(math.prod(shape), dtype).reshape(shape)
+            array = self._zeros[name, shape] = aligned(math.prod(shape), dtype).reshape(shape)
         return array
 
 

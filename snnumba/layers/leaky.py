@@ -43,7 +43,7 @@ class Leaky(Neurons):
     >>> lif = Leaky(beta=0.5)
     >>> spk, mem = lif.forward(np.full((4, 1, 2), 0.75, np.float32))
     >>> mem[:, 0, 0]
-    array([0.75    , 1.125   , 0.3125  , 0.90625 ], dtype=float32)
+    array([0.75   , 1.125  , 0.3125 , 0.90625], dtype=float32)
 
     Step by step, as in snnTorch:
 

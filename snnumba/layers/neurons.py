@@ -94,13 +94,13 @@ class Neurons(Layer):
         """What the layer gives for its spikes."""
         return spikes
 
-    def _feedback(self) -> tuple[Array | None, Array | None]:
-        """Weight and bias of the feedback, as lif_forward takes them."""
-        return None, None
+    def _feedback(self) -> tuple[Any, ...]:
+        """Weight, bias, image and padded of the feedback, as lif_forward takes them."""
+        return None, None, None, None
 
-    def _feedback_back(self) -> Array | None:
-        """The weight of the feedback, as lif_backward takes it."""
-        return None
+    def _feedback_back(self) -> tuple[Any, ...]:
+        """Weight, image and padded of the feedback, as lif_backward takes them."""
+        return None, None, None
 
     def _forward(self, current: Array, spk0: Array | None, mem0: Array | None) -> tuple[Array, Array]:
         """Spikes and membranes at all steps, from checked arrays; shapes as in forward of the layers."""
@@ -231,11 +231,9 @@ class Neurons(Layer):
             "mem0": zeros if mem0 is None else mem0,
             "still": still,
         }
-        weight, bias = self._feedback()
         kernels.lif_forward(
             current.reshape(len(current), batch, n),
-            weight,
-            bias,
+            *self._feedback(),
             beta,
             threshold,
             zeros if spk0 is None else spk0,
@@ -263,7 +261,7 @@ class Neurons(Layer):
         self._kernels.lif_backward(
             none if dspk is None else dspk,
             none if dmem is None else dmem,
-            self._feedback_back(),
+            *self._feedback_back(),
             tape["beta"],
             tape["threshold"],
             tape["mem0"],

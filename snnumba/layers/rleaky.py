@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from ..surrogate import Surrogate
 from .base import Array, check_size
-from .linear import uniform
+from .feedback import Conv2dFeedback, LinearFeedback, OneToOne
 from .neurons import Neurons, check_numbers
 
 
@@ -18,7 +18,8 @@ class RLeaky(Neurons):
 
         u[t] = beta u[t-1] + i[t] + rec(s[t-1]) - theta H(u[t-1] - theta),        s[t] = H(u[t] - theta)
 
-    where rec(s) is V s, each neuron to itself, with all_to_all=False, or W s + b with linear_features.
+    where rec(s) is V s, each neuron to itself, with all_to_all=False; W s + b with linear_features; or, with
+    conv2d_channels, the correlation of s with a kernel, zeros around the image, and a bias.
 
     Parameters
     ----------
@@ -26,6 +27,8 @@ class RLeaky(Neurons):
     V : float or array                     weight of the one-to-one feedback
     all_to_all : bool                      False: one-to-one feedback, for neurons of any shape
     linear_features : int                  the number of neurons N of a linear feedback; W is (N, N), b (N,)
+    conv2d_channels : int                  the channels C of a conv2d feedback, for neurons (C, H, W)
+    kernel_size : int or pair of int       of the conv2d feedback, odd
     threshold : float or array             theta
     spike_grad : Surrogate                 the surrogate gradient; default atan(alpha=2)
     surrogate_disable : bool               no gradient through the spike at all
@@ -36,7 +39,8 @@ class RLeaky(Neurons):
     dtype, seed : see Layer
 
     An array for beta, V or threshold fits the neurons' shape: (N,), or (C, 1, 1) for one per channel. Named arrays:
-    beta, threshold, and V, or recurrent.weight (N, N) and recurrent.bias (N,), drawn from U(-k, k), k = 1/sqrt(N).
+    beta, threshold, and V, or recurrent.weight, (N, N) or (C, C, kh, kw), and recurrent.bias, (N,) or (C,), these drawn
+    from U(-k, k), k = 1/sqrt(N) or 1/sqrt(C kh kw).
     Semantics and names of snnTorch 1.0's RLeaky. Source: Eshraghian et al. 2023, arXiv:2109.12894.
 
     Raises
@@ -68,6 +72,8 @@ class RLeaky(Neurons):
         V: npt.ArrayLike = 1.0,
         all_to_all: bool = True,
         linear_features: int | None = None,
+        conv2d_channels: int | None = None,
+        kernel_size: int | tuple[int, int] | None = None,
         *,
         threshold: npt.ArrayLike = 1.0,
         spike_grad: Surrogate | None = None,
@@ -93,20 +99,45 @@ class RLeaky(Neurons):
             seed,
         )
         self.all_to_all = bool(all_to_all)
-        self._V = check_numbers("V", V)
-        if not all_to_all and linear_features is not None:
-            raise ValueError(f"all_to_all=False and linear_features={linear_features} contradict each other")
-        if all_to_all and linear_features is None:
-            raise ValueError("linear_features must be given, or all_to_all=False; got neither")
-        self.linear_features = None
-        if linear_features is not None:
-            self.linear_features = check_size("linear_features", linear_features)
-            self.in_shape = (self.linear_features,)
-            self.out_shape(self.in_shape)
+        self.linear_features = linear_features
+        self.conv2d_channels = conv2d_channels
+        self.kernel_size = kernel_size
         self.learn_recurrent = bool(learn_recurrent)
+        self._V = check_numbers("V", V)
+        self._recurrent = self._make_feedback()
+        if self.in_shape is not None:
+            self.out_shape(self.in_shape)
+
+    def _make_feedback(self) -> OneToOne | LinearFeedback | Conv2dFeedback:
+        """The feedback that the arguments ask for, if they do not contradict each other."""
+        names = ("linear_features", "conv2d_channels", "kernel_size")
+        given = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+        if not self.all_to_all:
+            for name, value in given.items():
+                raise ValueError(f"all_to_all=False and {name}={value} contradict each other")
+            return OneToOne(self._V)
+        if "linear_features" in given:
+            features = check_size("linear_features", given.pop("linear_features"))
+            for name, value in given.items():
+                raise ValueError(f"linear_features={features} and {name}={value} contradict each other")
+            self.in_shape = (features,)
+            return LinearFeedback(features)
+        if len(given) < 2:
+            wanted = "linear_features, or conv2d_channels and kernel_size, must be given, or all_to_all=False"
+            raise ValueError(f"{wanted}; got {', '.join(given) or 'none of them'}")
+        channels = check_size("conv2d_channels", given["conv2d_channels"])
+        size = given["kernel_size"]
+        pair = tuple(size) if isinstance(size, tuple | list) else (size, size)
+        if len(pair) != 2 or not all(isinstance(k, int) and k > 0 and k % 2 for k in pair):
+            raise ValueError(f"kernel_size must be an odd int or a pair of them; got {size!r}")
+        return Conv2dFeedback(channels, (pair[0], pair[1]))
 
     def __repr__(self) -> str:
-        feedback = f"linear_features={self.linear_features}" if self.all_to_all else "all_to_all=False"
+        feedback = "all_to_all=False"
+        if isinstance(self._recurrent, LinearFeedback):
+            feedback = f"linear_features={self.linear_features}"
+        if isinstance(self._recurrent, Conv2dFeedback):
+            feedback = f"conv2d_channels={self.conv2d_channels}, kernel_size={self.kernel_size}"
         return f"RLeaky(beta={self._beta.tolist()}, {feedback})"
 
     @property
@@ -115,15 +146,19 @@ class RLeaky(Neurons):
             "V": self._V.tolist(),
             "all_to_all": self.all_to_all,
             "linear_features": self.linear_features,
+            "conv2d_channels": self.conv2d_channels,
+            "kernel_size": self.kernel_size,
             "learn_recurrent": self.learn_recurrent,
         }
 
     def _draw(self, rng: np.random.Generator) -> dict[str, tuple[Array, bool]]:
-        learn, n = self.learn_recurrent, self.linear_features
-        if n is None:
-            return super()._draw(rng) | {"V": (self._V, learn)}
-        weight, bias = uniform(rng, (n, n), n), uniform(rng, (n,), n)
-        return super()._draw(rng) | {"recurrent.weight": (weight, learn), "recurrent.bias": (bias, learn)}
+        drawn = {name: (array, self.learn_recurrent) for name, array in self._recurrent.draw(rng).items()}
+        return super()._draw(rng) | drawn
+
+    def out_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """The shape of the neurons, which is that of their input."""
+        self._recurrent.check(shape)
+        return super().out_shape(shape)
 
     @property
     def V(self) -> Array:
@@ -138,7 +173,7 @@ class RLeaky(Neurons):
         """
         self._build()
         if "V" not in self._parameters:
-            raise AttributeError(f"{self!r} has no V: its feedback is linear")
+            raise AttributeError(f"{self!r} has no V: its feedback is not one-to-one")
         return self._parameters["V"].value
 
     @V.setter
@@ -156,7 +191,7 @@ class RLeaky(Neurons):
 
         Parameters
         ----------
-        current : (T, B, N) or (T, N); with all_to_all=False also (T, B, C, H, W) or (T, C, H, W)
+        current : (T, B, N) or (T, B, C, H, W), as the feedback asks; or the same without B
         spk0, mem0 : shaped as a step of current       the state before the first step; default: zeros
 
         Returns
@@ -181,43 +216,19 @@ class RLeaky(Neurons):
         """Spikes and membranes before the first step: zeros that fit any shape."""
         return np.zeros((), self.dtype), np.zeros((), self.dtype)
 
-    def _feedback(self) -> tuple[Array | None, Array | None]:
-        if self.all_to_all:
-            return self._parameters["recurrent.weight"].value, self._parameters["recurrent.bias"].value
-        shape = self._tape["shape"]
-        row = self._work.empty("V", shape, self.dtype)
-        row[...] = self._parameters["V"].value
-        self._tape["V"] = row.reshape(-1)
-        return self._tape["V"], None
+    def _feedback(self) -> tuple[Any, ...]:
+        return self._recurrent.forward(self)
 
-    def _feedback_back(self) -> Array | None:
-        weight: Array = self._tape["transposed" if self.all_to_all else "V"]
-        return weight
+    def _feedback_back(self) -> tuple[Any, ...]:
+        return self._recurrent.backward(self)
 
     def _prepare_back(self, input_gradient: bool) -> None:
-        if self.all_to_all:
-            weight = self._parameters["recurrent.weight"].value
-            self._tape["transposed"] = self._work.empty("transposed", weight.shape, self.dtype)
-            self._kernels.transpose(weight, self._tape["transposed"])
+        self._recurrent.prepare(self)
 
     def _learn_weights(self) -> None:
-        if not self.learn_recurrent:
-            return
-        bits, spk0, dcurrent = self._tape["bits"], self._tape["spk0"], self._tape["dcurrent"]
-        if not self.all_to_all:
-            partial = self._work.empty("dV", self._tape["dbeta"].shape, self.dtype)
-            self._kernels.one_to_one_backward(spk0, bits, dcurrent, partial)
-            self._tape["dV"] = partial
-            return
-        dweight, dbias = self._parameters["recurrent.weight"].gradient, self._parameters["recurrent.bias"].gradient
-        first = 0
-        if spk0 is not None:  # it need not be zeros and ones
-            self._kernels.linear_backward(spk0[None], bits[:1], dcurrent[:1], dweight, dbias, False)
-            first = 1
-        self._kernels.linear_backward(None, bits[first:-1], dcurrent[first:], dweight, dbias, first > 0)
+        if self.learn_recurrent:
+            self._recurrent.learn(self)
 
     def _finish_back(self) -> None:
         super()._finish_back()
-        V = self._parameters.get("V")
-        if V is not None and V.gradient is not None:
-            V.gradient[...] = self._total("dV", V.value.shape)
+        self._recurrent.finish(self)

@@ -4,6 +4,7 @@ from ._compile import cache_folder
 from ._threads import available_threads, team
 from .batch import gather
 from .bits import count_bits, num_words, scale_neurons, unpack
+from .conv import conv_backward, padded_shape
 from .dense import (
     BLOCK,
     find_active,
@@ -34,6 +35,7 @@ __all__ = [
     "cache_folder",
     "class_targets",
     "clip",
+    "conv_backward",
     "count_backward",
     "count_bits",
     "count_forward",
@@ -48,6 +50,7 @@ __all__ = [
     "linear_forward",
     "num_words",
     "one_to_one_backward",
+    "padded_shape",
     "peak_forward",
     "rows_together",
     "scale",

@@ -38,7 +38,10 @@ def linear_forward(begin, end, x, active, weight, bias, out):
     for b in range(begin, end):
         for t in range(active.shape[0]):
             out[t, b] = bias
-            add_rows(active[t, b], None if x is None else x[t, b], weight, out[t, b])
+            if x is None:
+                add_rows(active[t, b], None, weight, out[t, b])
+            else:
+                add_rows(active[t, b], x[t, b], weight, out[t, b])
 
 
 @kernel(lambda x, active, d, dweight, *_: dweight.shape[0] + 1, grain=16)
@@ -60,7 +63,10 @@ def linear_backward(begin, end, x, active, d, dweight, dbias, add):
     for t in range(d.shape[0]):
         for b in range(d.shape[1]):
             row = d[t, b]
-            add_to_rows(active[t, b], None if x is None else x[t, b], row, begin, min(end, inputs), dweight)
+            if x is None:
+                add_to_rows(active[t, b], None, row, begin, min(end, inputs), dweight)
+            else:
+                add_to_rows(active[t, b], x[t, b], row, begin, min(end, inputs), dweight)
             if with_bias:
                 for n in range(row.shape[0]):
                     dbias[n] += row[n]

@@ -2,19 +2,27 @@
 
 Eqs. (1) to (8) are in rules.py; here is what runs over time. rec is the feedback of the spikes of the step before:
 
-    (9)  i[t] = current[t] + rec(s[t-1]),      rec(s) = 0 | V s | s W + b        none | one-to-one | linear
-    (10) a_s[t] = dL/ds[t] + 0 | V d[t+1] | d[t+1] W^T
+    (9)  i[t] = current[t] + rec(s[t-1]),      rec(s) = 0 | V s | s W + b | conv.py (1), + b
+                                                         none | one-to-one | linear | conv2d
+    (10) a_s[t] = dL/ds[t] + 0 | V d[t+1] | d[t+1] W^T | conv.py (2)
     (11) a_u[t] = dL/du[t] + beta d[t+1]
-    (12) dV = sum_t s[t-1] d[t];     dW = sum_t s[t-1]^T d[t],  db = sum_t d[t]      the latter by dense.linear_backward
+    (12) dV = sum_t s[t-1] d[t];     dW = sum_t s[t-1]^T d[t],  db = sum_t d[t]      or conv.py (3) and (4)
+
+(12) is one_to_one_backward's, dense.linear_backward's or conv.conv_backward's.
 
 A kernel takes samples a few at a time through all steps, so that their state stays in cache: BLOCK of them, for the
 product in (10), and within it as many as `beta` and `threshold` are repeated for, whose neurons make one long row.
 Sources: Henkes et al. 2022, arXiv:2210.03515; Neftci et al. 2019, arXiv:1901.09948.
 """
 
+import numpy as np
+
 from ._compile import kernel, part, rules
 from .bits import add_chosen, add_rows, pack_above, pack_nonzero
+from .conv import correlate_sample
 from .dense import BLOCK, product
+
+NO_BITS = np.zeros(1, np.uint64)  # where there is a sample in floats
 
 spike, surrogate = rules.spike, rules.surrogate
 lif_potential, lif_settle, lif_through_leak = rules.lif_potential, rules.lif_settle, rules.lif_through_leak
@@ -65,24 +73,30 @@ def start_row(current, bias, i):
 
 
 @part
-def feedback_row(bits, spk, weight, i):
+def feedback_row(bits, spk, weight, image, padded, i):
     """Eq. (9) but for its bias: i += rec of the spikes that bits mark, whose values are spk; None: all are 1."""
     if weight is not None:
         if weight.ndim == 1:
             add_chosen(bits, spk, weight, i)
-        else:
+        elif weight.ndim == 2:
             add_rows(bits, spk, weight, i)
+        else:
+            correlate_sample(bits, spk, weight, image[0], image[1], padded, i)
 
 
 @kernel(lambda current, *_: current.shape[1], grain=BLOCK)
-def lif_forward(begin, end, current, weight, bias, beta, threshold, spk0, mem0, reset, delay, mem, potential, spk):
+def lif_forward(
+    begin, end, current, weight, bias, image, padded, beta, threshold, spk0, mem0, reset, delay, mem, potential, spk
+):
     """Eqs. (1) to (4) and (9) over all steps.
 
     Parameters
     ----------
     current : (T, B, N) or (1, B, N) float   constant in time where it has one step
-    weight : None, (N,) float or (N, N)      no feedback, V, or W with weight[n, m] from neuron n to neuron m
-    bias : None or (N,) float                b, with W
+    weight : None, (N,), (N, N) or (C, kh, kw, C) float      no feedback, V, W (weight[n, m]: from n to m), or conv2d's
+    bias : None or (N,) float                b, of each neuron
+    image : (H, W)                           with conv2d, else None, as is padded
+    padded : (ceil(B/BLOCK), C, Hp, Wp)      to work in; zeros outside of the middle
     beta, threshold : (K N,) float           the N values repeated K times, see rows_together
     spk0, mem0 : (B, N) float                the state before the first step
     reset, delay : int, bool                 see rules.py
@@ -96,15 +110,16 @@ def lif_forward(begin, end, current, weight, bias, beta, threshold, spk0, mem0, 
     for first in range(begin, end, together):
         last = min(first + together, end)
         size = (last - first) * n
+        room = None if padded is None else padded[first // BLOCK]
         for t in range(steps):
             for b in range(first, last):
                 i = potential[t, b]
                 start_row(current[t * moving, b], bias, i)
                 if t == 0:
                     pack_nonzero(spk0[b], spk[0, b])
-                    feedback_row(spk[0, b], spk0[b], weight, i)
+                    feedback_row(spk[0, b], spk0[b], weight, image, room, i)
                 else:
-                    feedback_row(spk[t, b], None, weight, i)
+                    feedback_row(spk[t, b], None, weight, image, room, i)
             u = mem[t - 1, first:last].reshape(size) if t > 0 else mem0[first:last].reshape(size)
             m = potential[t, first:last].reshape(size)
             step_row(u, m, beta[:size], threshold[:size], reset, delay, mem[t, first:last].reshape(size))
@@ -112,13 +127,15 @@ def lif_forward(begin, end, current, weight, bias, beta, threshold, spk0, mem0, 
                 pack_above(potential[t, b], threshold[:n], spk[t + 1, b])
 
 
-@kernel(lambda dspk, dmem, weight, beta, threshold, mem0, mem, *_: mem.shape[1], grain=BLOCK)
+@kernel(lambda dspk, dmem, weight, image, padded, beta, threshold, mem0, mem, *_: mem.shape[1], grain=BLOCK)
 def lif_backward(
     begin,
     end,
     dspk,
     dmem,
     weight,
+    image,
+    padded,
     beta,
     threshold,
     mem0,
@@ -142,7 +159,7 @@ def lif_backward(
     Parameters
     ----------
     dspk, dmem : (T, B, N) or (1, K, N) float   the direct gradients, or those of K samples and one step for all
-    weight : None, (N,) float or (N, N)         V, or W transposed: weight[m, n] is from neuron n to neuron m
+    weight : None, (N,), (N, N) or (C, kh, kw, C) float         V, W transposed, or conv2d's flipped and swapped
     kind, a, b : int, float, float              the surrogate, see rules.py
     learn : bool                                whether dbeta and dthreshold are wanted
     initial : bool                              whether dspk0 and dmem0 are
@@ -189,8 +206,12 @@ def lif_backward(
                     for r in range(first, last):
                         for k in range(n):
                             dspk0[r, k] = weight[k] * dcurrent[t, r, k]
-                else:
+                elif weight.ndim == 2:
                     product(dcurrent[t], weight, dspk0, first, last)
+                else:
+                    for r in range(first, last):
+                        dspk0[r] = 0
+                        correlate_sample(NO_BITS, dcurrent[t, r], weight, image[0], image[1], padded[block], dspk0[r])
         if initial:
             for r in range(first, last):
                 for k in range(n):

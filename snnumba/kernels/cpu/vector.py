@@ -6,6 +6,9 @@ with a short inner loop says here itself what stays in a register. Any processor
 `count` cuts a vector at the end of a row: lanes from count on are not touched, and read as 0.
 """
 
+import operator
+from functools import reduce
+
 import numpy as np
 from llvmlite import ir
 from numba import types
@@ -190,6 +193,35 @@ def differ(typing, a, b):
 
 
 @intrinsic
+def multiplied(typing, a, b, c):
+    """a * b + c, rounded once."""
+
+    def generate(context, builder, signature, args):
+        vector = _llvm(a.dtype)
+        return builder.call(_declare(builder, f"llvm.fma.{_suffix(a.dtype)}", vector, [vector] * 3), args)
+
+    return a(a, b, c), generate
+
+
+@intrinsic
+def total(typing, vector):
+    """The sum of the lanes, in order."""
+
+    def generate(context, builder, signature, args):
+        lane = [builder.extract_element(args[0], ir.Constant(ir.IntType(32), k)) for k in range(_lanes(vector.dtype))]
+        return reduce(builder.fadd, lane)
+
+    return vector.dtype(vector), generate
+
+
+@intrinsic
+def ones(typing, row):
+    """A vector of ones of the row's type."""
+    n = _lanes(row.dtype)
+    return Vector(row.dtype)(row), lambda context, builder, signature, args: ir.Constant(_llvm(row.dtype), [1.0] * n)
+
+
+@intrinsic
 def zero(typing, row):
     """A vector of zeros of the row's type."""
     return Vector(row.dtype)(row), lambda context, builder, signature, args: ir.Constant(_llvm(row.dtype), None)
@@ -202,6 +234,15 @@ if config.DISABLE_JIT:  # plain Python: a vector is a NumPy array
 
     def zero(row):
         return np.zeros(lanes(row), row.dtype)
+
+    def ones(row):
+        return np.ones(lanes(row), row.dtype)
+
+    def multiplied(a, b, c):
+        return a * b + c
+
+    def total(vector):
+        return reduce(operator.add, vector)
 
     def load(row, index):
         return row[index : index + lanes(row)].copy()
