@@ -4,8 +4,11 @@ A spike is H(x) = 1 if x > 0 else 0, where x is the membrane less the threshold,
 surrogate takes its place in the backward pass; the forward pass is always H. The formulas are in kernels/rules.py.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
+import numba
 import numpy as np
 import numpy.typing as npt
 
@@ -26,7 +29,7 @@ KINDS = {
 
 @dataclass(frozen=True)
 class Surrogate:
-    """A surrogate gradient: one of KINDS, and the two parameters of its rule.
+    """A surrogate gradient: one of KINDS and the two parameters of its rule, or a function of the user's.
 
     Called with an array x, gives the derivative at x in float64.
 
@@ -37,16 +40,20 @@ class Surrogate:
     name: str
     a: float = 0.0
     b: float = 0.0
+    function: Callable[[float], float] | None = None
 
     @property
     def kind(self) -> int:
         """The integer that chooses its rule."""
-        return KINDS[self.name]
+        return KINDS.get(self.name, rules.NO_GRADIENT)
 
     def __call__(self, x: npt.ArrayLike) -> npt.NDArray[np.float64]:
         """The derivative at x."""
+        x = np.asarray(x, np.float64)
+        if self.function is not None:
+            return np.asarray(np.vectorize(self.function, otypes=[np.float64])(x))
         derivative = np.vectorize(rules.surrogate, otypes=[np.float64])
-        return np.asarray(derivative(np.asarray(x, np.float64), self.kind, self.a, self.b))
+        return np.asarray(derivative(x, self.kind, self.a, self.b))
 
 
 def atan(alpha: float = 2.0) -> Surrogate:
@@ -87,3 +94,31 @@ def SFS(slope: float = 25.0, B: float = 1.0) -> Surrogate:
 def LSO(slope: float = 0.1) -> Surrogate:
     """1 where x > 0, else slope: a leaky spike operator."""
     return Surrogate("LSO", slope)
+
+
+def custom_surrogate(function: Callable[[float], float]) -> Surrogate:
+    """function(x), a scalar function of the user's that Numba compiles into the kernels.
+
+    It may use the functions of math, numbers and conditions, and nothing else of Python. The kernel with it is compiled
+    once a process, on its first use.
+
+    Raises
+    ------
+    TypeError
+        if it is not a function that Numba compiles, from a float to a float.
+
+    >>> boxcar = custom_surrogate(lambda x: 1.0 if abs(x) < 0.5 else 0.0)
+    >>> boxcar([0.0, 0.7])
+    array([1., 0.])
+    """
+    if not callable(function):
+        raise TypeError(f"function must be a scalar function; got {function!r}")
+    try:
+        compiled: Any = numba.njit(function, error_model="numpy")
+        value = compiled(0.25)
+    except Exception as error:
+        reason = str(error).strip().splitlines()[-1:] or [type(error).__name__]
+        raise TypeError(f"function must be one that Numba compiles; got {function!r}: {reason[0]}") from None
+    if not isinstance(value, int | float):
+        raise TypeError(f"function must give a number for a number; got {value!r} for 0.25")
+    return Surrogate("custom_surrogate", function=function)

@@ -56,6 +56,8 @@ class Neurons(Layer):
     @property
     def config(self) -> dict[str, Any]:
         surrogate = self.spike_grad
+        if surrogate.function is not None:
+            raise TypeError(f"spike_grad of {self!r} is a function, which cannot be written down; use one with a name")
         return {
             "layer": type(self).__name__,
             "beta": self._beta.tolist(),
@@ -258,7 +260,9 @@ class Neurons(Layer):
         dspk0, dmem0 = work.empty("dspk0", (batch, n), dtype), work.empty("dmem0", (batch, n), dtype)
         tape |= {"dbeta": dbeta, "dthreshold": dthreshold, "dcurrent": dcurrent}
         none = work.zeros((1, len(tape["beta"]) // n, n), dtype)
-        self._kernels.lif_backward(
+        function = self.spike_grad.function
+        backward = self._kernels.lif_backward if function is None else self._kernels.lif_backward_with(function)
+        backward(
             none if dspk is None else dspk,
             none if dmem is None else dmem,
             *self._feedback_back(),

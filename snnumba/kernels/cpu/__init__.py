@@ -14,7 +14,7 @@ from .dense import (
     sum_over_time,
     transpose,
 )
-from .lif import lif_backward, lif_forward, one_to_one_backward, rows_together
+from .lif import lif_backward, lif_backward_with, lif_forward, one_to_one_backward, rows_together
 from .loss import (
     at_step_backward,
     class_targets,
@@ -44,6 +44,7 @@ __all__ = [
     "first_spike_forward",
     "gather",
     "lif_backward",
+    "lif_backward_with",
     "lif_forward",
     "linear_backward",
     "linear_backward_input",

@@ -51,13 +51,13 @@ def _cache_folder() -> Path | None:
 cache_folder = _cache_folder()
 
 
-def _compile(function: Callable[..., Any], **options: Any) -> Any:
-    """njit without the interpreter lock or division checks, with a*b+c fused, cached in our folder."""
+def _compile(function: Callable[..., Any], keep: bool = True) -> Any:
+    """njit without the interpreter lock or division checks, with a*b+c fused, cached in our folder if kept."""
     numba_cache_dir = config.CACHE_DIR
     config.CACHE_DIR = str(cache_folder or "")
     try:
         return numba.njit(
-            nogil=True, error_model="numpy", fastmath={"contract"}, cache=cache_folder is not None, **options
+            nogil=True, error_model="numpy", fastmath={"contract"}, cache=keep and cache_folder is not None
         )(function)
     finally:
         config.CACHE_DIR = numba_cache_dir
@@ -75,18 +75,30 @@ class Kernel:
     function : compiled by Numba; its first two arguments are the range of items it is to do
     items : how many items there are, from the arguments
     grain : ranges begin at multiples of it
+    keep : whether its machine code is kept between runs
     """
 
-    def __init__(self, function: Callable[..., Any], items: Callable[..., int], grain: int) -> None:
+    def __init__(self, function: Callable[..., Any], items: Callable[..., int], grain: int, keep: bool = True) -> None:
         update_wrapper(self, function)
+        self.source = function
         signature = inspect.signature(function)
         self.__signature__ = signature.replace(parameters=list(signature.parameters.values())[2:])
-        self.compiled = _compile(function)
+        self.compiled = _compile(function, keep)
         self.items = items
         self.grain = grain
 
     def __call__(self, *args: Any) -> None:
         team.run(Call(self.compiled, self.items(*args), self.grain, args))
+
+    def with_names(self, names: dict[str, Any]) -> "Kernel":
+        """The same loop nest where these names stand for other functions; not kept between runs."""
+        return Kernel(copied(self.source, names), self.items, self.grain, keep=False)
+
+
+def copied(function: Any, names: dict[str, Any]) -> FunctionType:
+    """A function's plain source, with these global names."""
+    plain = getattr(function, "py_func", function)
+    return FunctionType(plain.__code__, names, plain.__name__)
 
 
 def kernel(items: Callable[..., int], grain: int = 1) -> Callable[[Callable[..., Any]], Kernel]:
@@ -99,8 +111,7 @@ def _compile_rules() -> SimpleNamespace:
     names = dict(vars(scalar_rules))
     for name, function in vars(scalar_rules).items():
         if isinstance(function, FunctionType):
-            copy = FunctionType(function.__code__, names, name)
-            names[name] = numba.njit(copy, inline="always", error_model="numpy")
+            names[name] = numba.njit(copied(function, names), inline="always", error_model="numpy")
     return SimpleNamespace(**names)
 
 

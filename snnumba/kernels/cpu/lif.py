@@ -15,9 +15,12 @@ product in (10), and within it as many as `beta` and `threshold` are repeated fo
 Sources: Henkes et al. 2022, arXiv:2210.03515; Neftci et al. 2019, arXiv:1901.09948.
 """
 
+from functools import cache
+
+import numba
 import numpy as np
 
-from ._compile import kernel, part, rules
+from ._compile import copied, kernel, part, rules
 from .bits import add_chosen, add_rows, pack_above, pack_nonzero
 from .conv import correlate_sample
 from .dense import BLOCK, product
@@ -218,6 +221,19 @@ def lif_backward(
                     dmem0[r, k] = beta[k] * lif_through_leak(dcurrent[0, r, k], mem0[r, k], threshold[k], reset)
 
 
+@cache
+def lif_backward_with(function):
+    """lif_backward with a scalar function of the user's, x -> h(x), in place of rules.surrogate."""
+    compiled = numba.njit(function, error_model="numpy")
+
+    def surrogate(x, kind, a, b):
+        return type(x)(compiled(x))
+
+    names = globals() | {"surrogate": part(surrogate, keep=False)}
+    names["surrogate_row"] = part(copied(surrogate_row, names), keep=False)
+    return lif_backward.with_names(names)
+
+
 @kernel(lambda spk0, spk, d, dweight: d.shape[1], grain=BLOCK)
 def one_to_one_backward(begin, end, spk0, spk, d, dweight):
     """Eq. (12): dV of each block of samples.
@@ -245,4 +261,4 @@ def rows_together(n):
     return min(max(1024 // n, 1), BLOCK)
 
 
-__all__ = ["lif_backward", "lif_forward", "one_to_one_backward", "rows_together"]
+__all__ = ["lif_backward", "lif_backward_with", "lif_forward", "one_to_one_backward", "rows_together"]
