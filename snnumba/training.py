@@ -238,7 +238,6 @@ def evaluate(net: Network, dataset: Dataset, loss_fn: Loss | None = None, batch_
         _check_loss(loss_fn)
     _check_dataset("dataset", dataset, net)
     size = min(check_size("batch_size", batch_size), len(dataset))
-    metric = METRICS["spk" if loss_fn is None else loss_fn.output]
     tally = _Tally()
     buffers = _buffers(dataset, size)
     every = np.arange(len(dataset))
@@ -246,7 +245,7 @@ def evaluate(net: Network, dataset: Dataset, loss_fn: Loss | None = None, batch_
         x, y = _gathered(dataset, every[begin : begin + size], buffers)
         output = _output(net, loss_fn, x)
         loss = 0.0 if loss_fn is None else loss_fn(output, y)[0]
-        tally.add(len(y), loss, metric(output, y))
+        tally.add(len(y), loss, _accuracy(loss_fn, output, y))
         tally.add_rates(len(y), net.firing_rates())
         del output  # so that the next batch uses its memory
     return Evaluation(tally.accuracy, None if loss_fn is None else tally.loss, tally.rates, tally.samples)
@@ -259,7 +258,7 @@ def _train_step(net: Network, loss_fn: Loss, optimizer: Optimizer, x: Array, y: 
     """
     output = _output(net, loss_fn, x)
     loss, gradient = loss_fn(output, y)
-    accuracy = METRICS[loss_fn.output](output, y)
+    accuracy = _accuracy(loss_fn, output, y)
     if loss_fn.output == "mem":
         net.backward(dmem=gradient)
     else:
@@ -297,6 +296,13 @@ def _loader(train: Any, batch_size: int | None, seed: int | None) -> Loader:
     return Loader(train, 128 if batch_size is None else batch_size, seed=0 if seed is None else seed)
 
 
+def _accuracy(loss_fn: Loss | None, output: Array, y: Array) -> float:
+    """The share of samples that the output a loss reads gets right, of a population code where it is for one."""
+    metric = METRICS["spk" if loss_fn is None else loss_fn.output]
+    num_classes = getattr(loss_fn, "num_classes", None)
+    return metric(output, y, num_classes is not None, num_classes)
+
+
 def _check_net(net: Any) -> None:
     if not isinstance(net, Network):
         raise TypeError(f"net must be a Network; got {type(net).__name__}")
@@ -305,6 +311,8 @@ def _check_net(net: Any) -> None:
 def _check_loss(loss_fn: Any) -> None:
     if not callable(loss_fn) or getattr(loss_fn, "output", None) not in METRICS:
         raise TypeError(f'loss_fn must be a loss whose output is "spk" or "mem"; got {loss_fn!r}')
+    if getattr(loss_fn, "reduction", "mean") == "none":
+        raise ValueError(f'loss_fn must give one number, by reduction="mean" or "sum"; got {loss_fn!r}')
 
 
 def _check_dataset(name: str, dataset: Any, net: Network) -> None:

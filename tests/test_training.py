@@ -168,6 +168,18 @@ def test_evaluate_reads_membranes_for_a_loss_of_membranes(splits):
     assert snn.evaluate(net, splits[1], SF.mse_membrane_loss()).accuracy == SF.accuracy_membrane(mem, y)
 
 
+@pytest.mark.parametrize("regularizer", [None, SF.l1_rate_sparsity()])
+def test_a_population_code_is_read_as_one(splits, regularizer):
+    loss_fn = SF.mse_count_loss(correct_rate=0.8, incorrect_rate=0.2, population_code=True, num_classes=10)
+    net = tutorial_net(outputs=50)
+    snn.fit(net, splits[0], loss_fn, optim.Adam(net, lr=3e-3), epochs=3, batch_size=32)
+    images, labels = splits[1].batch(np.arange(len(splits[1])))
+    spk, _ = net.forward(images)
+    read = SF.accuracy_rate(spk, labels, population_code=True, num_classes=10)
+    assert read > 0.3 > SF.accuracy_rate(spk, labels)  # chance is 0.1; 50 neurons are not the 10 classes
+    assert snn.evaluate(net, splits[1], loss_fn if regularizer is None else loss_fn + regularizer).accuracy == read
+
+
 def test_evaluate_changes_no_weight(splits):
     net = tutorial_net()
     before = net.vector.copy()
@@ -251,6 +263,11 @@ REFUSED = {  # what is wrong: arguments of fit in place of good ones, the error,
     "epochs": ({"epochs": 0}, ValueError, "epochs must be a positive integer; got 0"),
     "loss": ({"loss_fn": None}, TypeError, "loss_fn must be a loss"),
     "loss of something else": ({"loss_fn": np.sum}, TypeError, "loss_fn must be a loss"),
+    "loss of many numbers": (
+        {"loss_fn": SF.mse_count_loss(reduction="none")},
+        ValueError,
+        'loss_fn must give one number, by reduction="mean" or "sum"',
+    ),
     "optimizer of another net": (
         {"optimizer": optim.Adam(tutorial_net(2, 2, 4, 2))},
         ValueError,

@@ -78,6 +78,8 @@ class Regularized:
             )
         self.loss_fn, self.regularizer = loss_fn, regularizer
         self.output = loss_fn.output
+        self.num_classes = getattr(loss_fn, "num_classes", None)
+        self.reduction = getattr(loss_fn, "reduction", "mean")
 
     def __repr__(self) -> str:
         return f"{self.loss_fn!r} + {self.regularizer!r}"
