@@ -44,7 +44,7 @@ def linear_forward(begin, end, x, active, weight, bias, out):
                 add_rows(active[t, b], x[t, b], weight, out[t, b])
 
 
-@kernel(lambda x, active, d, dweight, *_: dweight.shape[0] + 1, grain=16)
+@kernel(lambda x, active, d, dweight, *_: dweight.shape[0] + 1)
 def linear_backward(begin, end, x, active, d, dweight, dbias, add):
     """Eqs. (2) and (3); an item is an input, and the bias is the last one.
 
