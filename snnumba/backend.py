@@ -33,14 +33,14 @@ def set_num_threads(threads: int) -> None:
     Raises
     ------
     ValueError
-        unless threads is an integer of at least 1.
+        unless threads is an integer from 1 to 1024.
 
     >>> set_num_threads(2)
     >>> get_num_threads()
     2
     """
-    if isinstance(threads, bool) or not isinstance(threads, int) or threads < 1:
-        raise ValueError(f"threads must be an integer of at least 1; got {threads!r}")
+    if isinstance(threads, bool) or not isinstance(threads, int) or not 1 <= threads <= cpu.MOST_THREADS:
+        raise ValueError(f"threads must be an integer from 1 to {cpu.MOST_THREADS}; got {threads!r}")
     cpu.team.resize(threads)
 
 

@@ -40,7 +40,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         with event.install_listener("numba:compile", _CompileNotice()):
             args.run(args)
-        sys.stdout.flush()
+        if sys.stdout is not None:  # it is None where it was closed
+            sys.stdout.flush()
     except KeyboardInterrupt as interrupt:
         print("snnumba: ", "; ".join(["stopped", *map(str, interrupt.args)]), sep="", file=sys.stderr)
         return 130
@@ -88,7 +89,7 @@ def _train(args: argparse.Namespace) -> None:
     loss_options = _loss_options(args)
     _check_out(args.out)
     _use_threads(args.threads)
-    data = args.data or ("mnist" if datasets.MNIST.exists() else "digits")
+    data = ("mnist" if datasets.MNIST.exists() else "digits") if args.data is None else args.data
     train, test = datasets.open_data(data, dtype=args.dtype)
     loader = datasets.Loader(train, args.batch_size, seed=args.seed)
     if data not in ("mnist", "digits"):
@@ -157,7 +158,7 @@ def _epoch_row(history: History) -> str:
 def _evaluate(args: argparse.Namespace) -> None:
     run = checkpoint.load(args.run_file)
     _use_threads(args.threads)
-    data = args.data or run.settings.get("data")
+    data = run.settings.get("data") if args.data is None else args.data
     if not isinstance(data, str):
         raise ValueError(f"{args.run_file} does not name the data that it was trained on; give --data")
     batch_size = args.batch_size or run.settings.get("batch_size", 128)
@@ -176,6 +177,7 @@ def _evaluate(args: argparse.Namespace) -> None:
 def _data(args: argparse.Namespace) -> None:
     from . import mnist  # for the web it needs modules that are slow to import
 
+    _check_to(args.to)
     path = mnist.download(args.to) if args.source is None else mnist.convert(args.source, args.to)
     train, test = datasets.open_data(str(path))
     _row("data", f"{_described(train)}, and {len(test)} to test")
@@ -247,6 +249,17 @@ def _check_out(out: Path) -> None:
         tempfile.TemporaryFile(dir=out.parent).close()
     except OSError as error:
         raise OSError(f"--out {out} cannot be written: {error.strerror}") from None
+
+
+def _check_to(to: Path) -> None:
+    """Refuse, before anything is done, to write over what is not a data set."""
+    if to.is_dir():
+        raise IsADirectoryError(f"--to {to} is a folder; name a file")
+    if to.exists():
+        try:
+            datasets.load(to)
+        except (OSError, ValueError):
+            raise ValueError(f"--to {to} exists and is not a data set; it is left as it is") from None
 
 
 def _use_threads(threads: int | None) -> None:

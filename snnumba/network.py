@@ -141,6 +141,8 @@ class Network:
         sizes = [-(-p.value.size // ALIGNMENT) * ALIGNMENT for p in learnable]
         self.vector = aligned(sum(sizes), self.dtype)
         self.gradient_vector = aligned(sum(sizes), self.dtype)
+        for layer in self.layers:
+            layer._in_net = True
         begin = 0
         for parameter, size in zip(learnable, sizes, strict=True):
             where, shape = slice(begin, begin + parameter.value.size), parameter.value.shape
@@ -250,11 +252,15 @@ class Network:
 
         Raises
         ------
+        TypeError
+            if state is not a mapping of names.
         KeyError
             if a name is missing or not known, before anything is changed.
         ValueError
             if an array has another shape, or does not hold finite numbers, before anything is changed.
         """
+        if not isinstance(state, Mapping) or not all(isinstance(name, str) for name in state):
+            raise TypeError(f"state must be a mapping of names to arrays; got {type(state).__name__}")
         unknown = [name for name in state if name.split(".")[0] not in map(str, range(len(self.layers)))]
         if unknown:
             raise KeyError(f"state has {unknown[0]}, which is of none of the layers 0 to {len(self.layers) - 1}")
@@ -270,6 +276,8 @@ def _check_layers(layers: tuple[Layer, ...]) -> tuple[Layer, ...]:
             raise TypeError(f"layers must be snnumba layers; argument {k} is {layer!r}")
         if any(layer is other for other in layers[:k]):
             raise ValueError(f"layer {k}, {layer!r}, is in the net twice")
+        if layer._in_net:
+            raise ValueError(f"layer {k}, {layer!r}, is in another net already: its arrays lie there")
     if not layers or not isinstance(layers[-1], Neurons):
         raise ValueError(f"the last layer must be a spiking one; got {layers[-1] if layers else 'no layer'}")
     return layers

@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from . import backend
-from .layers.base import Array, check_size
+from .layers.base import Array, check_finite, check_size
 from .network import Network
 
 
@@ -119,8 +119,11 @@ class Optimizer(_Configured):
         arrays = {name: np.asarray(state[name]) for name in self.averages}
         for name, x in arrays.items():
             shape = self.net.vector.shape
-            if x.shape != shape or x.dtype.kind not in "fiu" or not np.isfinite(x).all():
-                raise ValueError(f"{name} must hold {shape} finite numbers; got {x.dtype} {x.shape}")
+            if x.shape != shape:
+                raise ValueError(f"{name} must be {shape}; got {x.shape}")
+            arrays[name] = check_finite(name, x, self.net.dtype)
+            if name == "v" and (arrays[name] < 0).any():
+                raise ValueError(f"v must hold averages of squares; got {arrays[name].min()!r}")
         steps = np.asarray(state["steps"])
         if steps.shape != () or steps.dtype.kind not in "iu" or steps < 0:
             raise ValueError(f"steps must be a count; got {state['steps']!r}")

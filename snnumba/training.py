@@ -36,6 +36,8 @@ class Optimizer(Protocol):
 
     def step(self) -> None: ...
 
+    def state_dict(self) -> dict[str, Array]: ...
+
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -196,6 +198,7 @@ def fit(
                 if step % WATCH == 0:
                     tally.add_rates(len(indices), net.firing_rates())
                     bar.set_postfix_str(f"loss {tally.loss:.4f}, accuracy {tally.accuracy:.2%}", refresh=False)
+        _check_finite(epoch, losses, net, optimizer)
         loader.epoch += 1
         history.seconds.append(time.perf_counter() - begun)
         history.loss = np.concatenate([history.loss, losses])
@@ -296,6 +299,14 @@ def _loader(train: Any, batch_size: int | None, seed: int | None) -> Loader:
     return Loader(train, 128 if batch_size is None else batch_size, seed=0 if seed is None else seed)
 
 
+def _check_finite(epoch: int, losses: npt.NDArray[np.float64], net: Network, optimizer: Optimizer) -> None:
+    """Refuse to go on, and to have saved, what has diverged."""
+    arrays = {"the loss": losses, "a parameter": net.vector} | optimizer.state_dict()
+    for name, array in arrays.items():
+        if not np.isfinite(array).all():
+            raise ValueError(f"epoch {epoch}: the training diverged, {name} is not finite any more; try a lower lr")
+
+
 def _accuracy(loss_fn: Loss | None, output: Array, y: Array) -> float:
     """The share of samples that the output a loss reads gets right, of a population code where it is for one."""
     metric = METRICS["spk" if loss_fn is None else loss_fn.output]
@@ -309,7 +320,7 @@ def _check_net(net: Any) -> None:
 
 
 def _check_loss(loss_fn: Any) -> None:
-    if not callable(loss_fn) or getattr(loss_fn, "output", None) not in METRICS:
+    if isinstance(loss_fn, type) or not callable(loss_fn) or getattr(loss_fn, "output", None) not in METRICS:
         raise TypeError(f'loss_fn must be a loss whose output is "spk" or "mem"; got {loss_fn!r}')
     if getattr(loss_fn, "reduction", "mean") == "none":
         raise ValueError(f'loss_fn must give one number, by reduction="mean" or "sum"; got {loss_fn!r}')

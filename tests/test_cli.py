@@ -400,6 +400,28 @@ def test_a_file_that_is_not_a_run_is_not_overwritten(halves, folder, capsys):
     assert (folder / halves).read_bytes() == before
 
 
+def test_a_file_that_is_not_a_data_set_is_not_overwritten(run_file, folder, capsys):
+    before = (folder / run_file).read_bytes()
+    assert "exists and is not a data set" in refused(capsys, "data", "mnist", "--from", ".", "--to", run_file)
+    assert (folder / run_file).read_bytes() == before
+    assert "is a folder; name a file" in refused(capsys, "data", "mnist", "--from", ".", "--to", str(folder))
+
+
+def test_an_empty_name_is_not_taken_for_none(halves, run_file, capsys):
+    assert refused(capsys, "train", "--data", "")
+    assert refused(capsys, "evaluate", run_file, "--data", "")
+
+
+@pytest.mark.filterwarnings("ignore:overflow:RuntimeWarning", "ignore:invalid:RuntimeWarning")
+def test_a_run_that_diverges_is_refused_and_the_last_good_one_kept(run_file, halves, folder, capsys):
+    before = (folder / run_file).read_bytes()
+    options = ["--hidden", "4", "--batch-size", "8", "--lr", "1e30", "--loss", "membrane", "--out", run_file]
+    assert cli.main(["train", "--data", halves, *options]) == 2
+    err = capsys.readouterr().err.splitlines()
+    assert err[-1].startswith("snnumba: error: epoch 1: the training diverged")
+    assert (folder / run_file).read_bytes() == before
+
+
 def test_an_error_in_a_process_is_one_line_and_no_traceback(tmp_path):
     done = process("train", "--data", "no.h5", cwd=tmp_path)
     assert (done.returncode, done.stdout) == (2, "")

@@ -323,7 +323,12 @@ def test_a_state_that_does_not_fit_is_refused_before_anything_changes() -> None:
             ValueError,
             r"recurrent.bias must be \(3,\); got \(4,\)",
         ),
-        ({**state, "beta": 0.5, "recurrent.bias": np.full(3, np.nan)}, ValueError, "finite"),
+        (
+            {**state, "beta": 0.5, "recurrent.bias": np.full(3, np.nan)},
+            ValueError,
+            r"finite numbers; got .*nan.* at \(0,\)",
+        ),
+        ({**state, "beta": 0.5, "recurrent.bias": np.array([0, 1e300, 0])}, ValueError, r"got .*1e\+300.* at \(1,\)"),
     ]
     for bad, error, message in wrong:
         with pytest.raises(error, match=message):
@@ -423,6 +428,15 @@ def test_a_net_of_leaky_and_one_to_one_layers_has_the_gradient_of_its_layers_in_
     again = snn.Network.from_config(net.config)
     again.load_state_dict(state)
     np.testing.assert_array_equal(again.forward(x)[1], mem)
+
+
+def test_a_layer_cannot_be_in_two_nets() -> None:
+    layer = snn.RLeaky(beta=0.9, linear_features=4)
+    with pytest.raises(ValueError, match=r"layer 1, .* is in the net twice"):
+        snn.Network(layer, layer, num_steps=2)
+    snn.Network(layer, num_steps=2)
+    with pytest.raises(ValueError, match=r"layer 0, .* is in another net already"):
+        snn.Network(layer, num_steps=2)
 
 
 def test_layers_that_do_not_fit_together_are_refused() -> None:

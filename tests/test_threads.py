@@ -3,6 +3,7 @@
 import multiprocessing
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ import snnumba as snn
 from snnumba import functional as SF
 from snnumba import optim
 from snnumba.kernels.cpu import team
-from snnumba.kernels.cpu._threads import Call
+from snnumba.kernels.cpu._threads import Call, _Signal
 
 
 @pytest.fixture(autouse=True)
@@ -118,6 +119,7 @@ def test_two_python_threads_train_at_once_to_the_same_bits() -> None:
         thread.start()
     for thread in threads:
         thread.join()
+    assert found.keys() == expected.keys()
     for seed, weights in expected.items():
         np.testing.assert_array_equal(found[seed], weights)
 
@@ -133,7 +135,44 @@ def test_a_child_process_trains_to_the_same_bits(method: str) -> None:
     np.testing.assert_array_equal(found, expected)
 
 
-@pytest.mark.parametrize("threads", [0, -1, 1.5, True, "2"])
+def test_an_interrupt_at_any_moment_leaves_a_team_that_works(monkeypatch: pytest.MonkeyPatch) -> None:
+    snn.set_num_threads(3)
+    expected = weights_after_training()
+    for method in (_Signal.raise_to, _Signal.wait_for):
+        for moment in range(1, 8):
+            calls = iter(range(1, 1000))
+
+            def interrupted(
+                signal: _Signal, *args: int, method: Any = method, calls: Any = calls, at: int = moment
+            ) -> None:
+                if threading.current_thread() is threading.main_thread() and next(calls) == at:
+                    raise KeyboardInterrupt
+                method(signal, *args)
+
+            with monkeypatch.context() as patch:
+                patch.setattr(_Signal, method.__name__, interrupted)
+                with pytest.raises(KeyboardInterrupt):
+                    weights_after_training()
+            np.testing.assert_array_equal(weights_after_training(), expected)
+
+
+def test_no_worker_goes_on_after_an_error_has_been_raised() -> None:
+    snn.set_num_threads(3)
+    done: list[int] = []
+
+    def fail_early(begin: int, end: int) -> None:
+        if begin == 0:
+            threading.Event().wait(0.05)  # the others have begun by then
+            raise ArithmeticError("in the first range")
+        threading.Event().wait(0.1 * begin)
+        done.append(begin)
+
+    with pytest.raises(ArithmeticError, match="in the first range"):
+        team.run(Call(fail_early, 3, 1, ()))
+    assert sorted(done) == [1, 2]
+
+
+@pytest.mark.parametrize("threads", [0, -1, 1.5, True, "2", 10**6])
 def test_a_wrong_number_of_threads_is_refused(threads: object) -> None:
-    with pytest.raises(ValueError, match="threads must be an integer of at least 1"):
+    with pytest.raises(ValueError, match="threads must be an integer from 1 to 1024"):
         snn.set_num_threads(threads)  # type: ignore[arg-type]

@@ -168,6 +168,23 @@ def test_evaluate_reads_membranes_for_a_loss_of_membranes(splits):
     assert snn.evaluate(net, splits[1], SF.mse_membrane_loss()).accuracy == SF.accuracy_membrane(mem, y)
 
 
+def test_training_that_diverges_is_stopped_before_it_is_saved(splits):
+    net, told = tutorial_net(), []
+    with (
+        pytest.raises(ValueError, match="epoch 1: the training diverged, a parameter is not finite any more"),
+        np.errstate(all="ignore"),
+    ):
+        snn.fit(
+            net,
+            splits[0],
+            count_loss(),
+            optim.Adam(net, lr=1e38),
+            2,
+            on_epoch=lambda epoch, history: told.append(epoch),
+        )
+    assert not told
+
+
 @pytest.mark.parametrize("regularizer", [None, SF.l1_rate_sparsity()])
 def test_a_population_code_is_read_as_one(splits, regularizer):
     loss_fn = SF.mse_count_loss(correct_rate=0.8, incorrect_rate=0.2, population_code=True, num_classes=10)

@@ -102,6 +102,18 @@ def _on_line(memory: Array, shape: Sequence[int], dtype: npt.DTypeLike) -> Array
     return memory[begin : begin + math.prod(shape) * np.dtype(dtype).itemsize].view(dtype).reshape(shape)
 
 
+def check_finite(name: str, x: Array, dtype: npt.DTypeLike) -> Array:
+    """x as an array of dtype, if it holds numbers that are finite there."""
+    if x.dtype.kind not in "fiu":
+        raise ValueError(f"{name} must hold numbers; got {x.dtype}")
+    with np.errstate(over="ignore"):
+        converted = x.astype(dtype)
+    if not np.isfinite(converted).all():
+        at = tuple(int(k) for k in np.argwhere(~np.isfinite(converted))[0])
+        raise ValueError(f"{name} must hold finite numbers; got {x[at]!r} at {at}")
+    return converted
+
+
 class Workspace:
     """Arrays that are made once and used again: a training step allocates none."""
 
@@ -117,9 +129,7 @@ class Workspace:
         places = self._memory.setdefault(name, [])
         for k in range(len(places)):
             memory, array = places[k]
-            # An array has three references here: the place's, the variable's and getrefcount's. So has the memory, and
-            # the array is one more; a view that somebody holds is another.
-            if sys.getrefcount(array) > 3 or sys.getrefcount(memory) > 4:
+            if sys.getrefcount(array) > FREE[0] or sys.getrefcount(memory) > FREE[1]:  # somebody holds it, or a view
                 continue
             if array.shape != shape or array.dtype != dtype:
                 array = self._fit(memory, shape, dtype)
@@ -143,6 +153,19 @@ class Workspace:
         return array
 
 
+def _references_when_free() -> tuple[int, int]:
+    """How many references an array of a Workspace and its memory have where nobody else has one."""
+    places = [(memory := np.zeros(1, np.uint8), memory[:])]
+    del memory
+    for k in range(len(places)):
+        memory, array = places[k]
+        return sys.getrefcount(array), sys.getrefcount(memory)
+    raise AssertionError
+
+
+FREE = _references_when_free()
+
+
 class Layer:
     """A layer of a net: named arrays, some learnable, and a pass over time forward and backward.
 
@@ -158,6 +181,7 @@ class Layer:
         self._dtype = check_dtype(dtype)
         self._rng = None if seed is None else np.random.default_rng(seed)
         self._parameters: dict[str, Parameter] = {}
+        self._in_net = False
         self._work = Workspace()
         self._kernels: Any = backend.load("cpu")
 
@@ -262,9 +286,7 @@ class Layer:
             expected = parameter.seen(parameter.value).shape
             if x.shape != expected:
                 raise ValueError(f"{prefix}{name} must be {expected}; got {x.shape}")
-            if x.dtype.kind not in "fiu" or not np.isfinite(x).all():
-                raise ValueError(f"{prefix}{name} must hold finite numbers; got {x.dtype} with others")
-            checked[name] = x
+            checked[name] = check_finite(f"{prefix}{name}", x, parameter.value.dtype)
         return checked
 
     def _assign(self, state: dict[str, Array]) -> None:

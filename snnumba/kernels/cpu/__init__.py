@@ -1,7 +1,7 @@
 """The CPU kernels: serial loop nests compiled by Numba, run over ranges of samples or rows on threads."""
 
 from ._compile import cache_folder
-from ._threads import available_threads, team
+from ._threads import MOST_THREADS, available_threads, team
 from .batch import gather
 from .bits import count_bits, num_words, scale_neurons, unpack
 from .conv import conv_backward, padded_shape
@@ -29,6 +29,7 @@ from .optimizer import adam, clip, scale, sgd, sum_of_squares
 
 __all__ = [
     "BLOCK",
+    "MOST_THREADS",
     "adam",
     "at_step_backward",
     "available_threads",

@@ -14,6 +14,7 @@ keeps off that core.
 import ctypes
 import os
 import threading
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -75,9 +76,9 @@ def _load(typing, numbers, index):
 
 @numba.njit(nogil=True)
 def _watch(numbers, index, value, looks, more):
-    """Look until numbers[index] is value, `looks` times at most, then `more` times for nothing; was it value?"""
+    """Look until numbers[index] has come to value, `looks` times at most, then `more` times for nothing; has it?"""
     for _ in range(looks):
-        if _load(numbers, index) == value:
+        if _load(numbers, index) >= value:
             for _ in range(more):
                 _load(numbers, index)
             return True
@@ -102,9 +103,12 @@ class _Signal:
         if _watch(self._number, 0, value, WATCH, more):
             return
         self._asleep = True
-        while self._number[0] != value:
+        while self._number[0] < value:
             self._bell.acquire()
         self._asleep = False
+
+
+LAST = 1 << 62  # the number of the call after which there is none
 
 
 class _Worker(threading.Thread):
@@ -115,13 +119,13 @@ class _Worker(threading.Thread):
         self._place = place
         self._asked, self._done = _Signal(), _Signal()
         self._number = 0
-        self._calls: list[Call] | None = None
+        self._calls: list[Call] = []
         self._threads = 0
         self._error: BaseException | None = None
         self.start()
 
-    def ask(self, calls: list[Call] | None, threads: int) -> None:
-        """Do the share of calls; None: end."""
+    def ask(self, calls: list[Call], threads: int) -> None:
+        """Do the share of calls."""
         self._calls, self._threads = calls, threads
         self._number += 1
         self._asked.raise_to(self._number)
@@ -130,22 +134,26 @@ class _Worker(threading.Thread):
         """Wait for the share to be done; raise what it raised."""
         self._done.wait_for(self._number)
         if self._error is not None:
-            error, self._error = self._error, None
-            raise error
+            raise self._error
+
+    def end(self) -> None:
+        """Ask for no more: the thread ends when it has done what it is at."""
+        self._number = LAST
+        self._asked.raise_to(LAST)
 
     def run(self) -> None:
         number = 0
         while True:
             number += 1
             self._asked.wait_for(number, STAGGER * self._place)
-            if self._calls is None:
+            if self._number == LAST:
                 return
             try:
                 for call in self._calls:
                     call.run(self._threads, self._place)
             except BaseException as error:
                 self._error = error
-            self._calls = None
+            self._calls = []
             self._done.raise_to(number)
 
 
@@ -156,7 +164,7 @@ class Team:
         self.threads = threads
         self._workers: list[_Worker] = []
         self._core: int | None = None  # the one that the workers keep off
-        self._busy = threading.Lock()
+        self._busy = threading.RLock()  # not to be locked out by an interrupt that came just after acquiring it
         self._collected = threading.local()
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(after_in_child=self._forget)
@@ -164,13 +172,13 @@ class Team:
     def _forget(self) -> None:
         """A forked child has none of its parent's threads."""
         self._workers = []
-        self._busy = threading.Lock()
+        self._busy = threading.RLock()
 
     def resize(self, threads: int) -> None:
         """Use this many threads from now on."""
         with self._busy:
             while len(self._workers) > threads - 1:
-                self._workers.pop().ask(None, 0)
+                self._workers.pop().end()
             self.threads = threads
 
     @contextmanager
@@ -214,12 +222,17 @@ class Team:
             asked = self._workers[:helpers]
             for worker in asked:
                 worker.ask(calls, threads)
-            try:
-                for call in calls:
-                    call.run(threads, 0)
-            finally:
-                for worker in asked:
-                    worker.wait()
+            for call in calls:
+                call.run(threads, 0)
+            for worker in asked:
+                worker.wait()
+        except BaseException:  # an error, or an interrupt that may have come anywhere: none may go on with our arrays
+            workers, self._workers = self._workers, []
+            for worker in workers:
+                worker.end()
+            for worker in workers:
+                worker.join()
+            raise
         finally:
             self._busy.release()
 
@@ -237,10 +250,22 @@ class Team:
         self._core = core
 
 
+MOST_THREADS = 1024
+
+
 def _threads_wanted() -> int:
-    """SNNUMBA_NUM_THREADS where that is a positive number, else all cores this process may use."""
-    wanted = os.environ.get("SNNUMBA_NUM_THREADS", "")
-    return int(wanted) if wanted.isdigit() and int(wanted) > 0 else available_threads()
+    """SNNUMBA_NUM_THREADS, or all cores this process may use."""
+    wanted = os.environ.get("SNNUMBA_NUM_THREADS")
+    if wanted is None:
+        return available_threads()
+    if wanted.isdecimal() and 1 <= int(wanted) <= MOST_THREADS:
+        return int(wanted)
+    warnings.warn(
+        f"SNNUMBA_NUM_THREADS must be an integer from 1 to {MOST_THREADS}; got {wanted!r}: all cores are used",
+        RuntimeWarning,
+        stacklevel=2,
+    )
+    return available_threads()
 
 
 team = Team(_threads_wanted())
