@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from . import backend, surrogate
-from .layers.base import Array, Layer, Spikes, aligned, check_array, check_dtype, check_size
+from .layers.base import Array, Layer, Spikes, aligned, check_array, check_dtype, check_seed, check_size
 from .layers.leaky import Leaky
 from .layers.linear import Linear
 from .layers.neurons import Neurons
@@ -65,7 +65,7 @@ class Network:
         found = check_dtype(dtype)
         assert found is not None
         self.dtype = found
-        rng = np.random.default_rng(seed)
+        rng = np.random.default_rng(check_seed(seed))
         for k, layer in enumerate(self.layers):
             layer._build(found, rng)
             layer._kernels = self._kernels
@@ -169,8 +169,10 @@ class Network:
         TypeError, ValueError
             if x is not an array of the net's dtype and such a shape.
         """
-        timed = np.ndim(x) in (3, 5)
-        sample = self.layers[0].in_shape or np.shape(x)[1 + timed :]
+        if not isinstance(x, np.ndarray):
+            raise TypeError(f"x must be a NumPy array; got {type(x).__name__}")
+        timed = x.ndim in (3, 5)
+        sample = self.layers[0].in_shape or x.shape[1 + timed :]
         if timed:
             signal: Array | Spikes = check_array("x, time first,", x, self.dtype, (self.num_steps, "B", *sample))
         else:
@@ -183,7 +185,7 @@ class Network:
                 signal = layer._run(signal, self.num_steps)
             spk = self._last._unpacked(signal) if isinstance(signal, Spikes) else signal
         self._output = spk.shape
-        self._x_shape = np.shape(x)
+        self._x_shape = x.shape
         return spk, self._last.mem
 
     def backward(

@@ -276,6 +276,8 @@ def test_weights_are_uniform_within_one_over_the_root_of_fan_in() -> None:
             ValueError,
             "kernel_size must be an odd int or a pair of them; got 4",
         ),
+        ({"seed": -1}, ValueError, "seed must be an integer of at least 0, or None; got -1"),
+        ({"reset_mechanism": [1]}, ValueError, r"reset_mechanism must be one of .*; got \[1\]"),
         ({"dtype": "float16"}, ValueError, 'dtype must be "float32" or "float64"; got \'float16\''),
     ],
 )
@@ -293,6 +295,7 @@ def test_wrong_arguments_are_named(arguments: dict[str, Any], error: type[Except
         (np.zeros(3, np.float32), ValueError, r"current must be \(T, 3\); got \(3,\)"),
         (np.zeros((0, 2, 3), np.float32), ValueError, "current must not be empty"),
         ([[0.0] * 3], TypeError, "current must be a NumPy array; got list"),
+        ([[0.0] * 3, [0.0]], TypeError, "current must be a NumPy array; got list"),
     ],
 )
 def test_a_wrong_current_is_refused(current: Any, error: type[Exception], message: str) -> None:

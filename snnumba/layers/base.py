@@ -62,6 +62,13 @@ def check_size(name: str, size: Any) -> int:
     return int(size)
 
 
+def check_seed(seed: Any) -> int | None:
+    """A seed of random numbers, or None."""
+    if seed is not None and (isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0):
+        raise ValueError(f"seed must be an integer of at least 0, or None; got {seed!r}")
+    return None if seed is None else int(seed)
+
+
 def check_array(name: str, x: Any, dtype: np.dtype[Any], shape: Sequence[int | str]) -> Array:
     """x as a C-contiguous array that a kernel may take; a letter in shape stands for any size.
 
@@ -179,7 +186,7 @@ class Layer:
 
     def __init__(self, dtype: npt.DTypeLike | None = None, seed: int | None = None) -> None:
         self._dtype = check_dtype(dtype)
-        self._rng = None if seed is None else np.random.default_rng(seed)
+        self._rng = None if check_seed(seed) is None else np.random.default_rng(seed)
         self._parameters: dict[str, Parameter] = {}
         self._in_net = False
         self._work = Workspace()

@@ -41,7 +41,7 @@ class Neurons(Layer):
             raise TypeError(f"spike_grad must be a surrogate, such as surrogate.atan(); got {spike_grad!r}")
         if spike_grad is not None and surrogate_disable:
             raise ValueError(f"spike_grad={spike_grad.name} and surrogate_disable=True contradict each other")
-        if reset_mechanism not in RESETS:
+        if not isinstance(reset_mechanism, str) or reset_mechanism not in RESETS:
             raise ValueError(f"reset_mechanism must be one of {', '.join(RESETS)}; got {reset_mechanism!r}")
         self.spike_grad = spike_grad or atan()
         self.surrogate_disable = bool(surrogate_disable)
@@ -107,8 +107,10 @@ class Neurons(Layer):
     def _forward(self, current: Array, spk0: Array | None, mem0: Array | None) -> tuple[Array, Array]:
         """Spikes and membranes at all steps, from checked arrays; shapes as in forward of the layers."""
         self._build()
-        batched = np.ndim(current) in (3, 5)
-        sample = self.in_shape or np.shape(current)[1 + batched :]
+        if not isinstance(current, np.ndarray):
+            raise TypeError(f"current must be a NumPy array; got {type(current).__name__}")
+        batched = current.ndim in (3, 5)
+        sample = self.in_shape or current.shape[1 + batched :]
         current = check_array("current", current, self.dtype, ("T", "B", *sample) if batched else ("T", *sample))
         shape, state = self.out_shape(sample), current.shape[1:]
         whole = (len(current), -1, *shape)
