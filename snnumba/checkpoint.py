@@ -20,7 +20,7 @@ import h5py
 import numba
 import numpy as np
 
-from .datasets import _read, _sha256, _text, _whole_file
+from . import hdf5
 from .layers.base import Array
 from .network import Network
 from .optim import SGD, Adam, AdamW, CosineAnnealingLR, Optimizer, Schedule, StepLR
@@ -86,11 +86,11 @@ def save(
     arrays = {f"weights/{name}": x for name, x in net.state_dict().items()}
     arrays |= {f"optimizer/{name}": x for name, x in optimizer.state_dict().items()}
     arrays |= {f"history/{name}": x for name, x in _history_arrays(history).items()}
-    with _whole_file(path) as file:
+    with hdf5.whole_file(path) as file:
         file.attrs["format"], file.attrs["version"] = FORMAT, VERSION
         file.attrs.update(attributes)
         for name, array in arrays.items():
-            file.create_dataset(name, data=array).attrs["sha256"] = _sha256(array)
+            file.create_dataset(name, data=array).attrs["sha256"] = hdf5.sha256(array)
 
 
 def load(path: str | os.PathLike[str], device: str = "cpu") -> Run:
@@ -126,7 +126,7 @@ def is_run(path: str | os.PathLike[str]) -> bool:
     """Whether a file is a run, of whatever version."""
     try:
         with h5py.File(path, "r") as file:
-            return _text(file.attrs.get("format", "")) == FORMAT
+            return hdf5.text(file.attrs.get("format", "")) == FORMAT
     except OSError:
         return False
 
@@ -144,7 +144,7 @@ def _versions() -> dict[str, str]:
 
 
 def _check_format(file: Any) -> None:
-    if _text(file.attrs.get("format", "")) != FORMAT:
+    if hdf5.text(file.attrs.get("format", "")) != FORMAT:
         raise ValueError(f"not a run: it holds {', '.join(file) or 'nothing'} and no attribute format {FORMAT!r}")
     version = file.attrs.get("version")
     if version != VERSION:
@@ -153,7 +153,7 @@ def _check_format(file: Any) -> None:
 
 def _json(file: Any, name: str) -> dict[str, Any]:
     """The JSON object in an attribute."""
-    value = json.loads(_text(file.attrs[name]))
+    value = json.loads(hdf5.text(file.attrs[name]))
     if not isinstance(value, dict):
         raise ValueError(f"damaged: {name} must be a JSON object; got {value!r}")
     return value
@@ -183,7 +183,7 @@ def _arrays(file: Any, group: str) -> dict[str, Array]:
 
     def read(name: str, item: Any) -> None:
         if isinstance(item, h5py.Dataset):
-            found[name] = _read(item)
+            found[name] = hdf5.read(item)
 
     if not isinstance(file.get(group), h5py.Group):
         raise ValueError(f"damaged: no group /{group}")

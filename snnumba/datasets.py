@@ -4,13 +4,11 @@ A uint8 image stays one byte a pixel in memory and becomes floats as a batch is 
 described in data/README.md.
 """
 
-import hashlib
 import math
 import numbers
 import operator
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +16,7 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
+from . import hdf5
 from .kernels.cpu import batch as kernels
 
 Array = npt.NDArray[Any]
@@ -256,14 +255,14 @@ def save(
         except ValueError as error:
             raise ValueError(f"{split}: {error}") from None
     _check_alike(**splits)
-    with _whole_file(path) as file:
+    with hdf5.whole_file(path) as file:
         file.attrs["name"], file.attrs["source"] = name, source
         file.attrs["classes"] = list(splits["train"].classes)
         for split, data in splits.items():
             labels = data.labels.astype(np.min_scalar_type(data.num_classes - 1))
             for part, array in {"images": data.images, "labels": labels}.items():
                 stored = file.create_dataset(f"{split}/{part}", data=array)
-                stored.attrs["sha256"] = _sha256(array)
+                stored.attrs["sha256"] = hdf5.sha256(array)
 
 
 def open_data(data: str | None = None, **transforms: Any) -> tuple[Dataset, Dataset]:
@@ -421,23 +420,15 @@ def _as_dataset(pair: Any, classes: Sequence[str] | None) -> Dataset:
     return Dataset(images, labels, classes=classes, dtype=dtype)
 
 
-def _text(value: Any) -> str:
-    return value.decode() if isinstance(value, bytes) else str(value)
-
-
-def _sha256(array: Array) -> str:
-    return hashlib.sha256(np.ascontiguousarray(array).data).hexdigest()
-
-
 def _contents(path: str | os.PathLike[str], split: str) -> tuple[Array, Array, str, list[str] | None]:
     """Images, labels, name and class names in the file."""
     try:
         with h5py.File(path, "r") as file:
             images, labels = _member(file, f"{split}/images"), _member(file, f"{split}/labels")
             _check_shapes(images, labels)
-            name, classes = _text(file.attrs.get("name", Path(path).stem)), file.attrs.get("classes")
-            names = None if classes is None else [_text(label) for label in np.atleast_1d(classes)]
-            return _read(images), _read(labels), name, names
+            name, classes = hdf5.text(file.attrs.get("name", Path(path).stem)), file.attrs.get("classes")
+            names = None if classes is None else [hdf5.text(label) for label in np.atleast_1d(classes)]
+            return hdf5.read(images), hdf5.read(labels), name, names
     except (OSError, KeyError, RuntimeError, TypeError) as error:  # what h5py raises where the bytes make no sense
         raise ValueError(f"the file is damaged: {error}") from None
 
@@ -450,28 +441,3 @@ def _member(file: Any, name: str) -> Any:
     there: list[str] = []
     file.visititems(lambda key, item: there.append(f"/{key}") if isinstance(item, h5py.Dataset) else None)
     raise ValueError(f"no dataset /{name}; there is {', '.join(there[:8]) or 'none at all'}")
-
-
-def _read(stored: Any) -> Array:
-    """The array, once it is known to be the one that was written."""
-    array: Array = stored[...]
-    seen, written = _sha256(array), stored.attrs.get("sha256")
-    if written not in (None, seen):
-        raise ValueError(f"{stored.name} is damaged: sha256 is {seen}, the file says {written}")
-    return array
-
-
-@contextmanager
-def _whole_file(path: str | os.PathLike[str]) -> Iterator[Any]:
-    """An HDF5 file to write, which takes its name only once all of it is on the disk."""
-    target = Path(path).resolve()
-    target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_name(f".{target.name}.{os.getpid()}.part")
-    try:
-        with h5py.File(part, "w") as file:
-            yield file
-        with open(part, "rb+") as written:
-            os.fsync(written.fileno())
-        os.replace(part, target)
-    finally:
-        part.unlink(missing_ok=True)
