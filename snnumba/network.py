@@ -62,19 +62,18 @@ class Network:
         self.num_steps = check_size("num_steps", num_steps)
         self.device = device
         self._kernels = backend.load(device)
-        found = check_dtype(dtype)
-        assert found is not None
-        self.dtype = found
-        rng = np.random.default_rng(check_seed(seed))
+        self.dtype = check_dtype(dtype) or np.dtype("float32")
         for k, layer in enumerate(self.layers):
-            layer._build(found, rng)
+            if layer._dtype not in (None, self.dtype):
+                raise ValueError(f"layer {k}, {layer!r}, is {layer._dtype}; the net is {self.dtype}")
+        self.shapes = self.shapes_for(None)  # as far as they are known before the first sample
+        rng = np.random.default_rng(check_seed(seed))
+        for layer in self.layers:
+            layer._build(self.dtype, rng)
             layer._kernels = self._kernels
-            if layer.dtype != found:
-                raise ValueError(f"layer {k}, {layer!r}, is {layer.dtype}; the net is {found}")
         self._flatten()
         self._output: tuple[int, ...] | None = None  # the shape of what forward gave
         self._x_shape: tuple[int, ...] = ()
-        self.shapes = self.shapes_for(None)  # as far as they are known before the first sample
 
     def __repr__(self) -> str:
         return f"Network({', '.join(map(repr, self.layers))}, num_steps={self.num_steps})"

@@ -442,6 +442,16 @@ def test_a_layer_cannot_be_in_two_nets() -> None:
         snn.Network(layer, num_steps=2)
 
 
+def test_layers_of_a_net_that_was_refused_can_be_used_in_another() -> None:
+    first, second = snn.Linear(6, 5), snn.RLeaky(beta=0.9, linear_features=4, dtype="float32")
+    with pytest.raises(ValueError, match="layer 1"):
+        snn.Network(first, second, num_steps=2)
+    with pytest.raises(ValueError, match=r"layer 0, .* is float32; the net is float64"):
+        snn.Network(second, num_steps=2, dtype="float64")
+    snn.Network(first, snn.RLeaky(beta=0.9, linear_features=5), num_steps=2)
+    snn.Network(second, num_steps=2)
+
+
 def test_layers_that_do_not_fit_together_are_refused() -> None:
     with pytest.raises(ValueError, match=r"layer 1: RLeaky.* takes inputs of shape \(4,\); got \(5,\)"):
         snn.Network(snn.Linear(6, 5), snn.RLeaky(beta=0.9, linear_features=4), num_steps=2)
