@@ -37,11 +37,11 @@ def spike(x):
 
 def lif_potential(u, i, beta, theta, reset):
     """Eqs. (1) and (2): m."""
-    if reset == CLEAR:
-        u -= spike(u - theta) * u
-    z = beta * u + i
     if reset == SUBTRACT:
-        return z - spike(u - theta) * theta
+        return beta * u + i - spike(u - theta) * theta
+    if reset == CLEAR:
+        return beta * (u - spike(u - theta) * u) + i
+    z = beta * u + i
     if reset == ZERO:
         return z - spike(u - theta) * z
     return z

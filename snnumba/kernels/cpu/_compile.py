@@ -51,20 +51,24 @@ def _cache_folder() -> Path | None:
 cache_folder = _cache_folder()
 
 
-def _compile(function: Callable[..., Any], keep: bool = True) -> Any:
-    """njit without the interpreter lock or division checks, with a*b+c fused, cached in our folder if kept."""
+def _compile(function: Callable[..., Any], keep: bool = True, forceinline: bool = False) -> Any:
+    """njit without the interpreter lock or division checks, with a*b+c fused; cached in our folder if kept."""
     numba_cache_dir = config.CACHE_DIR
     config.CACHE_DIR = str(cache_folder or "")
     try:
         return numba.njit(
-            nogil=True, error_model="numpy", fastmath={"contract"}, cache=keep and cache_folder is not None
+            nogil=True,
+            error_model="numpy",
+            fastmath={"contract"},
+            cache=keep and cache_folder is not None,
+            forceinline=forceinline,
         )(function)
     finally:
         config.CACHE_DIR = numba_cache_dir
 
 
-# A loop nest that kernels call, compiled into each of them.
-part = partial(_compile)
+# A loop nest that kernels call, compiled into each of them: a call would cost as much as a short row.
+part = partial(_compile, forceinline=True)
 
 
 class Kernel:
