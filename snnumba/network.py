@@ -270,6 +270,13 @@ class Network:
             layer._assign(arrays)
 
 
+def check_net(net: Any) -> Network:
+    """net, if it is a Network."""
+    if not isinstance(net, Network):
+        raise TypeError(f"net must be a Network; got {type(net).__name__}")
+    return net
+
+
 def _check_layers(layers: tuple[Layer, ...]) -> tuple[Layer, ...]:
     """The layers, if each is one and occurs once, and the last one spikes."""
     for k, layer in enumerate(layers):

@@ -24,7 +24,7 @@ import numpy.typing as npt
 
 from . import backend
 from .layers.base import Array, check_finite, check_size
-from .network import Network
+from .network import Network, check_net
 
 
 def _check_number(name: str, value: Any, *, positive: bool = False, below: float = math.inf) -> float:
@@ -36,12 +36,6 @@ def _check_number(name: str, value: Any, *, positive: bool = False, below: float
         least, most = "above 0" if positive else "at least 0", "finite" if below == math.inf else f"below {below:g}"
         raise ValueError(f"{name} must be {least} and {most}; got {value!r}")
     return number
-
-
-def _check_net(net: Any) -> Network:
-    if not isinstance(net, Network):
-        raise TypeError(f"net must be a Network; got {type(net).__name__}")
-    return net
 
 
 def _check_keys(name: str, state: Any, keys: set[str]) -> None:
@@ -79,7 +73,7 @@ class Optimizer(_Configured):
     averages: ClassVar[tuple[str, ...]]
 
     def __init__(self, net: Network, lr: float) -> None:
-        self.net = _check_net(net)
+        self.net = check_net(net)
         self.lr = lr
         self.steps = 0
         self._averages = {name: np.zeros_like(net.vector) for name in self.averages}
@@ -322,7 +316,7 @@ def clip_grad_norm(net: Network, max_norm: float) -> float:
     """
     if max_norm != math.inf:
         max_norm = _check_number("max_norm", max_norm)
-    gradients = _check_net(net).gradient_vector
+    gradients = check_net(net).gradient_vector
     kernels = backend.load(net.device)
     norm = math.sqrt(kernels.sum_of_squares(gradients))
     factor = max_norm / (norm + 1e-6)
@@ -352,7 +346,7 @@ def clip_grad_value(net: Network, value: float) -> None:
     array([-0.5], dtype=float32)
     """
     limit = _check_number("value", value)
-    backend.load(_check_net(net).device).clip(net.gradient_vector, net.dtype.type(limit))
+    backend.load(check_net(net).device).clip(net.gradient_vector, net.dtype.type(limit))
 
 
 class Schedule(_Configured):

@@ -13,7 +13,7 @@ from tqdm import tqdm
 from .datasets import Dataset, Loader
 from .functional import accuracy_membrane, accuracy_rate
 from .layers.base import Array, check_size
-from .network import Network
+from .network import Network, check_net
 
 WATCH = 8  # steps from one look at firing rates, and at what the bar tells, to the next: each would cost 3% of a step
 METRICS = {"spk": accuracy_rate, "mem": accuracy_membrane}  # by the output that the loss reads
@@ -167,7 +167,7 @@ def fit(
     (3, (9,))
     """
     loader = _loader(train, batch_size, seed)
-    _check_net(net)
+    check_net(net)
     _check_loss(loss_fn)
     if getattr(optimizer, "net", None) is not net:
         raise ValueError(f"optimizer must be one of this net; {optimizer!r} is not")
@@ -236,7 +236,7 @@ def evaluate(net: Network, dataset: Dataset, loss_fn: Loss | None = None, batch_
     >>> result.samples, result.accuracy, result.loss
     (5, 0.6, None)
     """
-    _check_net(net)
+    check_net(net)
     if loss_fn is not None:
         _check_loss(loss_fn)
     _check_dataset("dataset", dataset, net)
@@ -312,11 +312,6 @@ def _accuracy(loss_fn: Loss | None, output: Array, y: Array) -> float:
     metric = METRICS["spk" if loss_fn is None else loss_fn.output]
     num_classes = getattr(loss_fn, "num_classes", None)
     return metric(output, y, num_classes is not None, num_classes)
-
-
-def _check_net(net: Any) -> None:
-    if not isinstance(net, Network):
-        raise TypeError(f"net must be a Network; got {type(net).__name__}")
 
 
 def _check_loss(loss_fn: Any) -> None:

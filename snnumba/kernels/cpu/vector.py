@@ -66,6 +66,17 @@ def _broadcast(builder, scalar, n):
     return builder.shuffle_vector(first, ir.Constant(vector, ir.Undefined), zeros)
 
 
+def _fused(builder, dtype, args):
+    """a * b + c of three vectors, rounded once."""
+    vector = _llvm(dtype)
+    return builder.call(_declare(builder, f"llvm.fma.{_suffix(dtype)}", vector, [vector] * 3), args)
+
+
+def _word(builder, dtype, lanes):
+    """A truth value a lane, as the lowest bits of a word."""
+    return builder.zext(builder.bitcast(lanes, ir.IntType(_lanes(dtype))), ir.IntType(64))
+
+
 def _declare(builder, name, returns, arguments):
     """A function of LLVM's."""
     module = builder.module
@@ -145,9 +156,7 @@ def fused(typing, scalar, a, b):
     """scalar * a + b, rounded once."""
 
     def generate(context, builder, signature, args):
-        vector = _llvm(a.dtype)
-        function = _declare(builder, f"llvm.fma.{_suffix(a.dtype)}", vector, [vector] * 3)
-        return builder.call(function, [_broadcast(builder, args[0], _lanes(a.dtype)), args[1], args[2]])
+        return _fused(builder, a.dtype, [_broadcast(builder, args[0], _lanes(a.dtype)), args[1], args[2]])
 
     return a(a.dtype, a, b), generate
 
@@ -175,8 +184,7 @@ def above(typing, a, b):
     """The lanes where a > b, as the lowest bits of a word."""
 
     def generate(context, builder, signature, args):
-        lanes = builder.fcmp_ordered(">", *args)
-        return builder.zext(builder.bitcast(lanes, ir.IntType(_lanes(a.dtype))), ir.IntType(64))
+        return _word(builder, a.dtype, builder.fcmp_ordered(">", *args))
 
     return types.uint64(a, b), generate
 
@@ -186,8 +194,7 @@ def differ(typing, a, b):
     """The lanes where a is not b, as the lowest bits of a word."""
 
     def generate(context, builder, signature, args):
-        lanes = builder.fcmp_unordered("!=", *args)
-        return builder.zext(builder.bitcast(lanes, ir.IntType(_lanes(a.dtype))), ir.IntType(64))
+        return _word(builder, a.dtype, builder.fcmp_unordered("!=", *args))
 
     return types.uint64(a, b), generate
 
@@ -196,11 +203,7 @@ def differ(typing, a, b):
 def multiplied(typing, a, b, c):
     """a * b + c, rounded once."""
 
-    def generate(context, builder, signature, args):
-        vector = _llvm(a.dtype)
-        return builder.call(_declare(builder, f"llvm.fma.{_suffix(a.dtype)}", vector, [vector] * 3), args)
-
-    return a(a, b, c), generate
+    return a(a, b, c), lambda context, builder, signature, args: _fused(builder, a.dtype, args)
 
 
 @intrinsic
