@@ -182,7 +182,7 @@ class Network:
         with self._kernels.team.together():  # over samples
             for layer in self.layers:
                 signal = layer._run(signal, self.num_steps)
-            spk = self._last._unpacked(signal) if isinstance(signal, Spikes) else signal
+            spk = self._last._as_floats(signal)
         self._output = spk.shape
         self._x_shape = x.shape
         return spk, self._last.mem

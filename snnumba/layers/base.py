@@ -183,12 +183,15 @@ class Layer:
     """
 
     in_shape: tuple[int, ...] | None = None  # of a sample, where the layer takes but one
+    training = True  # whether a layer that differs while it is trained, such as Dropout, is being trained
 
     def __init__(self, dtype: npt.DTypeLike | None = None, seed: int | None = None) -> None:
         self._dtype = check_dtype(dtype)
         self._rng = None if check_seed(seed) is None else np.random.default_rng(seed)
         self._parameters: dict[str, Parameter] = {}
+        self._built = False
         self._in_net = False
+        self._tape: dict[str, Any] = {}  # all that forward leaves for backward
         self._work = Workspace()
         self._kernels: Any = backend.load("cpu")
 
@@ -224,16 +227,26 @@ class Layer:
         """Backward from dL/d(output): dL/d(input) if wanted, with the time axis of the input."""
         raise NotImplementedError
 
-    def _learn_weights(self) -> None:
-        """The gradients of the weights, after _run_back."""
+    def _learn_weights(self, add: bool = False) -> None:
+        """The gradients of the weights, after _run_back: written in full, or added."""
 
-    def _finish_back(self) -> None:
-        """The gradients that are sums of what _run_back left."""
+    def _finish_back(self, add: bool = False) -> None:
+        """The gradients that are sums of what _run_back left: written in full, or added."""
+
+    def _as_floats(self, x: Array | Spikes, factor: Array | None = None) -> Array:
+        """Spikes as zeros and ones (T, B, *shape), or times a factor for each neuron."""
+        if not isinstance(x, Spikes):
+            return x
+        leading = x.bits.shape[:2]
+        spk = self._work.empty("float spk", (*leading, math.prod(x.shape)), self.dtype)
+        self._kernels.unpack(x.bits, factor, spk)
+        return spk.reshape(*leading, *x.shape)
 
     def _build(self, dtype: np.dtype[Any] | None = None, rng: np.random.Generator | None = None) -> None:
         """Make the arrays, if they are not there yet."""
-        if self._parameters:
+        if self._built:
             return
+        self._built = True
         self._dtype = self._dtype or dtype or np.dtype("float32")
         self._rng = self._rng or rng or np.random.default_rng()
         for name, (drawn, learnable) in self._draw(self._rng).items():
@@ -300,6 +313,51 @@ class Layer:
         for name, x in state.items():
             parameter = self._parameters[name]
             parameter.seen(parameter.value)[...] = x
+
+
+class Stateless(Layer):
+    """A layer that treats every step alike, and carries nothing from one to the next."""
+
+    sample_axes: int | None = None  # of a sample; None: (N,) or (C, H, W), with a batch axis before
+
+    def forward(self, x: Array) -> Array:
+        """The output for x (B, *shape) or (T, B, *shape), shape being that of a sample.
+
+        Raises
+        ------
+        TypeError, ValueError
+            if x is not an array of the layer's dtype and such a shape.
+        """
+        self._build()
+        axes = self.sample_axes or (3 if np.ndim(x) > 3 else 1)
+        leading = ("T", "B") if np.ndim(x) == axes + 2 else ("B",)
+        sample = self.in_shape or (x.shape[-axes:] if isinstance(x, np.ndarray) else ("...",))
+        x = check_array("x", x, self.dtype, (*leading, *sample))
+        self.out_shape(x.shape[len(leading) :])
+        y = self._as_floats(self._run(x if len(leading) == 2 else x[None], len(x)))
+        self._tape["given shape"] = x.shape
+        return y if len(leading) == 2 else y[0]
+
+    def backward(self, dy: Array, input_gradient: bool = True) -> Array | None:
+        """dL/dx from dL/dy, in the shapes of forward; fills gradients.
+
+        Raises
+        ------
+        RuntimeError
+            if there was no forward pass.
+        TypeError, ValueError
+            if dy is not an array of the layer's dtype and forward's output shape.
+        """
+        if "given shape" not in self._tape:
+            raise RuntimeError("backward needs a forward pass before it")
+        given = self._tape["given shape"]
+        axes = self.sample_axes or (3 if len(given) > 3 else 1)
+        dy = check_array("dy", dy, self.dtype, (*given[:-axes], *self.out_shape(given[-axes:])))
+        self._prepare_back(input_gradient)
+        dx = self._run_back(dy if len(given) == axes + 2 else dy[None], input_gradient)
+        self._learn_weights()
+        self._finish_back()
+        return None if dx is None else dx.reshape(given)
 
 
 # Names that snnTorch's state_dict has beside the arrays: constants here.

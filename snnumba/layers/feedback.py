@@ -42,17 +42,15 @@ class OneToOne:
         """weight, image, padded for lif_backward."""
         return layer._tape["V"], None, None
 
-    def learn(self, layer: Neurons) -> None:
+    def learn(self, layer: Neurons, add: bool) -> None:
         """The gradients of the arrays, as far as they are sums over samples."""
         tape = layer._tape
         tape["dV"] = layer._work.empty("dV", tape["dbeta"].shape, layer.dtype)
         layer._kernels.one_to_one_backward(tape["spk0"], tape["bits"], tape["dcurrent"], tape["dV"])
 
-    def finish(self, layer: Neurons) -> None:
+    def finish(self, layer: Neurons, add: bool) -> None:
         """The rest of the gradients."""
-        V = layer._parameters["V"]
-        if V.gradient is not None:
-            V.gradient[...] = layer._total("dV", V.value.shape)
+        layer._learn("V", "dV", add)
 
 
 class _Weighted:
@@ -61,19 +59,19 @@ class _Weighted:
     def prepare(self, layer: Neurons) -> None:
         """Make what backward needs beside the samples."""
 
-    def learn(self, layer: Neurons) -> None:
+    def learn(self, layer: Neurons, add: bool) -> None:
         """The gradients of weight and bias."""
         bits, spk0, dcurrent = (layer._tape[name] for name in ("bits", "spk0", "dcurrent"))
         first = 0
         if spk0 is not None:  # it need not be zeros and ones
-            self._add_gradients(layer, spk0[None], bits[:1], dcurrent[:1], False)
+            self._add_gradients(layer, spk0[None], bits[:1], dcurrent[:1], add)
             first = 1
-        self._add_gradients(layer, None, bits[first:-1], dcurrent[first:], first > 0)
+        self._add_gradients(layer, None, bits[first:-1], dcurrent[first:], add or first > 0)
 
     def _add_gradients(self, layer: Neurons, spk: Array | None, bits: Array, d: Array, add: bool) -> None:
         raise NotImplementedError
 
-    def finish(self, layer: Neurons) -> None:
+    def finish(self, layer: Neurons, add: bool) -> None:
         """Nothing is left to do."""
 
 

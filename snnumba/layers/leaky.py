@@ -145,7 +145,7 @@ class Leaky(Neurons):
 
     def _outputs(self, spikes: Spikes) -> Array | Spikes:
         graded = self._tape["graded"] = self._graded()
-        return spikes if graded is None else self._unpacked(spikes, graded)
+        return spikes if graded is None else self._as_floats(spikes, graded)
 
     def _back_over_time(self, dspk: Array | None, dmem: Array | None, initial: bool) -> Array:
         graded = self._tape["graded"]
@@ -159,9 +159,6 @@ class Leaky(Neurons):
             dspk = scaled
         return super()._back_over_time(dspk, dmem, initial)
 
-    def _finish_back(self) -> None:
-        super()._finish_back()
-        factor = self._parameters["graded_spikes_factor"]
-        if factor.gradient is not None:
-            none = self._tape["dgraded"] is None
-            factor.gradient[...] = 0 if none else self._total("dgraded", factor.value.shape)
+    def _finish_back(self, add: bool = False) -> None:
+        super()._finish_back(add)
+        self._learn("graded_spikes_factor", "dgraded", add)

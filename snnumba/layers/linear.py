@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .base import Array, Layer, Spikes, check_array, check_size
+from .base import Array, Spikes, Stateless, check_size
 
 
 def uniform(rng: np.random.Generator, shape: tuple[int, ...], fan_in: int) -> Array:
@@ -15,7 +15,7 @@ def uniform(rng: np.random.Generator, shape: tuple[int, ...], fan_in: int) -> Ar
     return rng.uniform(-k, k, shape)
 
 
-class Linear(Layer):
+class Linear(Stateless):
     """A fully connected layer.
 
     Parameters
@@ -34,6 +34,8 @@ class Linear(Layer):
     ((4, 3), array([4., 4.], dtype=float32))
     """
 
+    sample_axes = 1
+
     def __init__(
         self,
         in_features: int,
@@ -48,9 +50,6 @@ class Linear(Layer):
         self.out_features = check_size("out_features", out_features)
         self.bias = bool(bias)
         self.in_shape = (self.in_features,)
-        self._x: Array | None = None  # what forward saw, for backward; None if it was spikes
-        self._active: Array | None = None  # where that was not zero
-        self._dy: Array | None = None  # what backward got
 
     def __repr__(self) -> str:
         return f"Linear({self.in_features}, {self.out_features}{'' if self.bias else ', bias=False'})"
@@ -76,51 +75,18 @@ class Linear(Layer):
             arrays["bias"] = (uniform(rng, (self.out_features,), self.in_features), True)
         return arrays
 
-    def forward(self, x: Array) -> Array:
-        """y = x W^T + b for x (B, in_features) or (T, B, in_features).
-
-        Raises
-        ------
-        TypeError, ValueError
-            if x is not an array of the layer's dtype and such a shape.
-        """
-        leading = ("B",) if np.ndim(x) < 3 else ("T", "B")
-        x = check_array("x", x, self.dtype, (*leading, self.in_features))
-        y = self._run(x.reshape(-1, *x.shape[-2:]), 0)
-        return y.reshape(*x.shape[:-1], self.out_features)
-
-    def backward(self, dy: Array, input_gradient: bool = True) -> Array | None:
-        """dL/dx from dL/dy, in the shapes of forward; fills gradients.
-
-        Raises
-        ------
-        RuntimeError
-            if there was no forward pass.
-        TypeError, ValueError
-            if dy is not an array of the layer's dtype and forward's output shape.
-        """
-        if self._active is None:
-            raise RuntimeError("backward needs a forward pass before it")
-        steps, batch = self._active.shape[:2]
-        shape = (batch, self.out_features) if np.ndim(dy) == 2 and steps == 1 else (steps, batch, self.out_features)
-        dy = check_array("dy", dy, self.dtype, shape)
-        self._prepare_back(input_gradient)
-        dx = self._run_back(dy.reshape(steps, batch, self.out_features), input_gradient)
-        self._learn_weights()
-        return None if dx is None else dx.reshape(*dy.shape[:-1], self.in_features)
-
     def _run(self, x: Array | Spikes, steps: int) -> Array:
         self._build()
-        self._x = self._active = self._dy = None  # lets go of their memory
+        self._tape = {}  # lets go of its arrays
         if isinstance(x, Spikes):
-            self._active = x.bits
+            active = x.bits
         else:
             words = self._kernels.num_words(self.in_features)
-            self._active = self._work.empty("active", (*x.shape[:2], words), np.uint64)
-            self._kernels.find_active(x, self._active)
-            self._x = x
-        y = self._work.empty("y", (*self._active.shape[:2], self.out_features), self.dtype)
-        self._kernels.linear_forward(self._x, self._active, self._parameters["weight"].value, self._bias(), y)
+            active = self._work.empty("active", (*x.shape[:2], words), np.uint64)
+            self._kernels.find_active(x, active)
+        self._tape = {"x": None if isinstance(x, Spikes) else x, "active": active}
+        y = self._work.empty("y", (*active.shape[:2], self.out_features), self.dtype)
+        self._kernels.linear_forward(self._tape["x"], active, self._parameters["weight"].value, self._bias(), y)
         return y
 
     def _prepare_back(self, input_gradient: bool) -> None:
@@ -130,20 +96,20 @@ class Linear(Layer):
             self._kernels.transpose(weight, self._transposed)
 
     def _run_back(self, dy: Array, input_gradient: bool) -> Array | None:
-        self._dy = dy
+        self._tape["dy"] = dy
         if not input_gradient:
             return None
         dx = self._work.empty("dx", (*dy.shape[:2], self.in_features), self.dtype)
         self._kernels.linear_backward_input(dy, self._transposed, dx)
         return dx
 
-    def _learn_weights(self) -> None:
+    def _learn_weights(self, add: bool = False) -> None:
         dweight = self._parameters["weight"].gradient
         if self.bias:
             dbias = self._parameters["bias"].gradient
         else:
             dbias = self._work.empty("dbias", (self.out_features,), self.dtype)
-        self._kernels.linear_backward(self._x, self._active, self._dy, dweight, dbias, False)
+        self._kernels.linear_backward(self._tape["x"], self._tape["active"], self._tape["dy"], dweight, dbias, add)
 
     def _bias(self) -> Array:
         """The bias, or zeros in its place."""

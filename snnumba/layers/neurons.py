@@ -51,7 +51,6 @@ class Neurons(Layer):
         self.reset_delay = bool(reset_delay)
         self.dspk0: Array | None = None
         self.dmem0: Array | None = None
-        self._tape: dict[str, Any] = {}  # what forward leaves for backward
 
     @property
     def config(self) -> dict[str, Any]:
@@ -119,8 +118,7 @@ class Neurons(Layer):
             given[name] = None if x is None else check_array(name, x, self.dtype, state).reshape(whole[1:])
         spikes, mem = self._over_time(current.reshape(whole), len(current), **given)
         self._tape["given shape"] = current.shape
-        spk = self._outputs(spikes)
-        spk = self._unpacked(spk) if isinstance(spk, Spikes) else spk
+        spk = self._as_floats(self._outputs(spikes))
         return spk.reshape(current.shape), mem.reshape(current.shape)
 
     def backward(self, dspk: Array | None = None, dmem: Array | None = None) -> Array:
@@ -187,8 +185,7 @@ class Neurons(Layer):
         return mem.reshape(*mem.shape[:2], *self._tape["shape"])
 
     def _run(self, x: Array | Spikes, steps: int) -> Array | Spikes:
-        if isinstance(x, Spikes):
-            x = self._unpacked(x)
+        x = self._as_floats(x)
         spikes, _ = self._over_time(x, len(x) if len(x) > 1 else steps)
         return self._outputs(spikes)
 
@@ -290,13 +287,19 @@ class Neurons(Layer):
             self.dspk0, self.dmem0 = dspk0, dmem0
         return dcurrent
 
-    def _finish_back(self) -> None:
-        beta, threshold = self._parameters["beta"], self._parameters["threshold"]
-        if beta.gradient is not None:
-            inside = (beta.value >= 0) & (beta.value <= 1)
-            beta.gradient[...] = self._total("dbeta", beta.value.shape) * inside
-        if threshold.gradient is not None:
-            threshold.gradient[...] = self._total("dthreshold", threshold.value.shape)
+    def _finish_back(self, add: bool = False) -> None:
+        beta = self._parameters["beta"]
+        self._learn("beta", "dbeta", add, (beta.value >= 0) & (beta.value <= 1))
+        self._learn("threshold", "dthreshold", add)
+
+    def _learn(self, name: str, partial: str, add: bool, factor: Array | int = 1) -> None:
+        """The gradient of a parameter, if it learns: the total of an array of the tape times a factor."""
+        parameter = self._parameters[name]
+        if parameter.gradient is not None:
+            if not add:
+                parameter.gradient[...] = 0
+            if self._tape[partial] is not None:
+                parameter.gradient += self._total(partial, parameter.value.shape) * factor
 
     def _total(self, name: str, shape: tuple[int, ...]) -> Array:
         """The sum of an array (blocks, N) of the tape over blocks, and over the neurons that share a parameter."""
@@ -304,13 +307,6 @@ class Neurons(Layer):
         total = np.asarray(total.sum(axis=tuple(range(total.ndim - len(shape)))))
         shared = tuple(k for k, size in enumerate(shape) if size == 1)
         return np.asarray(total.sum(axis=shared, keepdims=True)).reshape(shape)
-
-    def _unpacked(self, spikes: Spikes, factor: Array | None = None) -> Array:
-        """The spikes as zeros and ones (T, B, *shape), or times a factor for each neuron."""
-        leading = spikes.bits.shape[:2]
-        spk = self._work.empty("float spk", (*leading, math.prod(spikes.shape)), self.dtype)
-        self._kernels.unpack(spikes.bits, factor, spk)
-        return spk.reshape(*leading, *spikes.shape)
 
 
 def check_numbers(name: str, value: npt.ArrayLike) -> Array:

@@ -225,10 +225,10 @@ class RLeaky(Neurons):
     def _prepare_back(self, input_gradient: bool) -> None:
         self._recurrent.prepare(self)
 
-    def _learn_weights(self) -> None:
+    def _learn_weights(self, add: bool = False) -> None:
         if self.learn_recurrent:
-            self._recurrent.learn(self)
+            self._recurrent.learn(self, add)
 
-    def _finish_back(self) -> None:
-        super()._finish_back()
-        self._recurrent.finish(self)
+    def _finish_back(self, add: bool = False) -> None:
+        super()._finish_back(add)
+        self._recurrent.finish(self, add)
