@@ -12,10 +12,13 @@ from . import backend, surrogate
 from .layers.base import Array, Layer, Spikes, aligned, check_array, check_dtype, check_seed, check_size
 from .layers.leaky import Leaky
 from .layers.linear import Linear
-from .layers.neurons import Neurons
 from .layers.rleaky import RLeaky
+from .layers.spiking import Spiking
+from .quant import StateQuant
 
 ALIGNMENT = 16  # each array begins at a multiple of this many numbers in the flat vector
+
+MOST_NESTED = 8  # feedbacks within feedbacks in a config
 
 # What a config may name, and nothing else: a config can come from a file of unknown origin.
 LAYERS: dict[str, type[Layer]] = {kind.__name__: kind for kind in (Leaky, Linear, RLeaky)}
@@ -57,20 +60,22 @@ class Network:
     ) -> None:
         self.layers = _check_layers(layers)
         last = layers[-1]
-        assert isinstance(last, Neurons)
+        assert isinstance(last, Spiking)
         self._last = last
         self.num_steps = check_size("num_steps", num_steps)
         self.device = device
         self._kernels = backend.load(device)
         self.dtype = check_dtype(dtype) or np.dtype("float32")
         for k, layer in enumerate(self.layers):
-            if layer._dtype not in (None, self.dtype):
-                raise ValueError(f"layer {k}, {layer!r}, is {layer._dtype}; the net is {self.dtype}")
+            other = layer._not_of(self.dtype)
+            if other is not None:
+                raise ValueError(f"layer {k}, {other!r}, is {other._dtype}; the net is {self.dtype}")
         self.shapes = self.shapes_for(None)  # as far as they are known before the first sample
         rng = np.random.default_rng(check_seed(seed))
         for layer in self.layers:
             layer._build(self.dtype, rng)
-            layer._kernels = self._kernels
+            for part in layer._all():
+                part._kernels = self._kernels
         self._flatten()
         self._output: tuple[int, ...] | None = None  # the shape of what forward gave
         self._x_shape: tuple[int, ...] = ()
@@ -114,7 +119,7 @@ class Network:
         layers = config["layers"]
         if not isinstance(layers, list):
             raise ValueError(f"the net's config must have a list of layers; got {layers!r}")
-        made = [_layer_from_config(k, layer) for k, layer in enumerate(layers)]
+        made = [_layer_from_config(f"layer {k}", layer) for k, layer in enumerate(layers)]
         return cls(*made, num_steps=config["num_steps"], dtype=config["dtype"], device=device)
 
     def shapes_for(self, shape: tuple[int, ...] | None) -> list[tuple[int, ...] | None]:
@@ -150,13 +155,14 @@ class Network:
             parameter.gradient = self.gradient_vector[where].reshape(shape)
             begin += size
 
-    def forward(self, x: Array) -> tuple[Array, Array]:
+    def forward(self, x: Array, num_steps: int | None = None) -> tuple[Array, Array]:
         """Spikes and membranes of the last layer at all steps.
 
         Parameters
         ----------
-        x : (B, N) or (B, C, H, W)           shown at each of num_steps steps
-            or (T, B, N) or (T, B, C, H, W)  T = num_steps
+        x : (B, N) or (B, C, H, W)           shown at each step
+            or (T, B, N) or (T, B, C, H, W)
+        num_steps : int                      T, if it is not the net's
 
         Returns
         -------
@@ -168,20 +174,22 @@ class Network:
         TypeError, ValueError
             if x is not an array of the net's dtype and such a shape.
         """
+        steps = self.num_steps if num_steps is None else check_size("num_steps", num_steps)
         if not isinstance(x, np.ndarray):
             raise TypeError(f"x must be a NumPy array; got {type(x).__name__}")
         timed = x.ndim in (3, 5)
         sample = self.layers[0].in_shape or x.shape[1 + timed :]
         if timed:
-            signal: Array | Spikes = check_array("x, time first,", x, self.dtype, (self.num_steps, "B", *sample))
+            signal: Array | Spikes = check_array("x, time first,", x, self.dtype, (steps, "B", *sample))
         else:
             signal = check_array("x", x, self.dtype, ("B", *sample))[None]
         if sample != self.shapes[0]:
             self.shapes = self.shapes_for(sample)
+        self._check_carried(signal.shape[1])
         self._output = None
         with self._kernels.team.together():  # over samples
             for layer in self.layers:
-                signal = layer._run(signal, self.num_steps)
+                signal = layer._run(signal, steps)
             spk = self._last._as_floats(signal)
         self._output = spk.shape
         self._x_shape = x.shape
@@ -227,12 +235,70 @@ class Network:
             layer._finish_back()
         return None if dy is None else dy.reshape(self._x_shape)
 
+    def detach(self) -> None:
+        """Let the next forward pass begin at the state that the last one ended at, which is a constant to its gradient.
+
+        So a long run is trained in windows of a few steps, by truncated backpropagation through time:
+
+        >>> from snnumba import Linear, RLeaky, functional as SF, optim
+        >>> net = Network(Linear(3, 2), RLeaky(beta=0.9, linear_features=2), num_steps=5, seed=0)
+        >>> loss_fn, optimizer = SF.mse_count_loss(), optim.Adam(net)
+        >>> x, y = np.ones((20, 4, 3), np.float32), np.array([0, 1, 0, 1])
+        >>> for window in np.split(x, 4):
+        ...     loss, dspk = loss_fn(net.forward(window)[0], y)
+        ...     net.backward(dspk=dspk)
+        ...     optimizer.step()
+        ...     net.detach()
+        >>> net.reset()  # the next run begins at rest
+
+        Raises
+        ------
+        RuntimeError
+            if there was no forward pass.
+
+        Source: Williams and Peng 1990, Neural Computation 2(4), 490-501.
+        """
+        if self._output is None:
+            raise RuntimeError("detach needs a forward pass before it")
+        for layer in self.layers:
+            if isinstance(layer, Spiking):
+                layer._start = layer._end()
+
+    def reset(self) -> None:
+        """Let the next forward pass begin at rest, as every one does that has no detach before it."""
+        for layer in self.layers:
+            if isinstance(layer, Spiking):
+                layer._start = ()
+
+    def _check_carried(self, batch: int) -> None:
+        """Refuse to go on, after detach, with another number of samples."""
+        for k, layer in enumerate(self.layers):
+            for state in layer._start if isinstance(layer, Spiking) else ():
+                if state is not None and len(state) != batch:
+                    raise ValueError(f"x must have {len(state)} samples, as layer {k} had at detach(); got {batch}")
+
+    def train(self, mode: bool = True) -> Self:
+        """Let layers that differ while they are trained, such as Dropout, do as then, or not; returns the net."""
+        for layer in self.layers:
+            for part in layer._all():
+                part.training = bool(mode)
+        return self
+
+    def eval(self) -> Self:
+        """train(False)."""
+        return self.train(False)
+
+    @property
+    def training(self) -> bool:
+        """What train was last called with; at first True."""
+        return self._last.training
+
     def firing_rates(self) -> dict[str, float]:
         """Of each spiking layer, the share of neurons and steps that spiked in the last forward pass.
 
         Names are "<index of the layer>"; a rate lies in [0, 1].
         """
-        return {str(k): layer.firing_rate() for k, layer in enumerate(self.layers) if isinstance(layer, Neurons)}
+        return {str(k): layer.firing_rate() for k, layer in enumerate(self.layers) if isinstance(layer, Spiking)}
 
     @property
     def parameters(self) -> dict[str, Array]:
@@ -286,7 +352,7 @@ def _check_layers(layers: tuple[Layer, ...]) -> tuple[Layer, ...]:
             raise ValueError(f"layer {k}, {layer!r}, is in the net twice")
         if layer._in_net:
             raise ValueError(f"layer {k}, {layer!r}, is in another net already: its arrays lie there")
-    if not layers or not isinstance(layers[-1], Neurons):
+    if not layers or not isinstance(layers[-1], Spiking):
         raise ValueError(f"the last layer must be a spiking one; got {layers[-1] if layers else 'no layer'}")
     return layers
 
@@ -298,19 +364,28 @@ def _check_keys(name: str, config: Any, keys: set[str]) -> None:
         raise ValueError(f"{name} must have {', '.join(sorted(keys))}; got {seen or 'nothing'}")
 
 
-def _layer_from_config(k: int, config: Any) -> Layer:
+def _layer_from_config(where: str, config: Any, depth: int = 0) -> Layer:
     """The layer that `config` of a layer describes."""
     kind = config.get("layer") if isinstance(config, Mapping) else None
     if not isinstance(kind, str) or kind not in LAYERS:
-        raise ValueError(f"layer {k} must be one of {', '.join(LAYERS)}; got {kind!r}")
+        raise ValueError(f"{where} must be one of {', '.join(LAYERS)}; got {kind!r}")
     arguments = {name: value for name, value in config.items() if name != "layer"}
     try:
         inspect.signature(LAYERS[kind]).bind(**arguments)
         if "spike_grad" in arguments:
             arguments["spike_grad"] = _surrogate_from_config(arguments["spike_grad"])
+        if isinstance(arguments.get("state_quant"), list):
+            arguments["state_quant"] = StateQuant(arguments["state_quant"])
+        recurrent = arguments.get("recurrent")
+        if recurrent is not None:
+            if depth == MOST_NESTED:
+                raise ValueError(f"recurrent must not be nested more than {MOST_NESTED} deep")
+            parts = recurrent if isinstance(recurrent, list) else [recurrent]
+            made = [_layer_from_config("recurrent", part, depth + 1) for part in parts]
+            arguments["recurrent"] = made if isinstance(recurrent, list) else made[0]
         return LAYERS[kind](**arguments)
     except (TypeError, ValueError) as error:
-        raise ValueError(f"layer {k}, {kind}: {error}") from None
+        raise ValueError(f"{where}, {kind}: {error}") from None
 
 
 def _surrogate_from_config(config: Any) -> surrogate.Surrogate:

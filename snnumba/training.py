@@ -216,7 +216,7 @@ def fit(
 
 
 def evaluate(net: Network, dataset: Dataset, loss_fn: Loss | None = None, batch_size: int = 128) -> Evaluation:
-    """Run a net over every sample of a data set, the last short batch included.
+    """Run a net over every sample of a data set, the last short batch included, as it does when it is not trained.
 
     Parameters
     ----------
@@ -241,6 +241,16 @@ def evaluate(net: Network, dataset: Dataset, loss_fn: Loss | None = None, batch_
         _check_loss(loss_fn)
     _check_dataset("dataset", dataset, net)
     size = min(check_size("batch_size", batch_size), len(dataset))
+    training = net.training
+    net.eval()
+    try:
+        return _evaluated(net, dataset, loss_fn, size)
+    finally:
+        net.train(training)
+
+
+def _evaluated(net: Network, dataset: Dataset, loss_fn: Loss | None, size: int) -> Evaluation:
+    """The evaluation of a net that is in the mode for it."""
     tally = _Tally()
     buffers = _buffers(dataset, size)
     every = np.arange(len(dataset))

@@ -173,6 +173,7 @@ def conv2d_backward(dy: Array, x: Array, weight: Array) -> Gradients:
 #   (4)  R = H(U - theta)                                      a constant in the backward pass
 #   (5)  z = clip(beta, 0, 1) * ku * U + I + rec(S)            ku = 1 - R in Leaky's "zero", else 1
 #   (6)  M = kz * z - [subtract] R * theta                     kz = 1 - R in RLeaky's "zero", else 1
+#        state_quant: M becomes the nearest of its levels      the identity to the backward pass
 #   (7)  s = H(M - theta);   S = g * s                         inhibition: s = 0 but for the largest M - theta
 #   (8)  reset_delay: U = M;   else D = s - R and U = M - D * theta (subtract) | M - D * M (zero) | M (none)
 #   (9)  rec(S) = S * V | (1) | (2)
@@ -244,6 +245,11 @@ def winners(x: Array, batched: bool) -> Array:
     return mask.reshape(x.shape)
 
 
+def nearest(x: Array, levels: Array) -> Array:
+    """The nearest of ascending levels, the lower of two as near."""
+    return levels[abs(x[..., None] - levels).argmin(axis=-1)]
+
+
 def rleaky_forward(
     current: ArrayLike,
     beta: ArrayLike,
@@ -256,6 +262,7 @@ def rleaky_forward(
     reset_mechanism: str = "subtract",
     reset_delay: bool = True,
     inhibition: bool = False,
+    levels: Array | None = None,
     spk0: ArrayLike | None = None,
     mem0: ArrayLike | None = None,
     spike: Elementwise = heaviside,
@@ -268,6 +275,7 @@ def rleaky_forward(
     current : (T, B, ...) or (T, ...)     ... is (N,) or (C, H, W), so an odd number of axes means a batch
     beta, threshold, V : any shape that broadcasts against ...
     weight, bias : (N, N), (N,) or (C, C, kh, kw), (C,)       V or these; neither makes it Leaky
+    levels : ascending                    of state_quant
     spk0, mem0 : one step's shape         zeros where None
     spike, reset : H, and (T, ...) values of R in place of (4), for finite differences
 
@@ -286,6 +294,8 @@ def rleaky_forward(
         ku, kz = tape.keep(R)
         z = np.clip(beta, 0, 1) * ku * U + current[t] + recurrent_forward(S, V, weight, bias)  # (5)
         M = kz * z - (R * threshold if reset_mechanism == "subtract" else 0)  # (6)
+        if levels is not None:
+            M = nearest(M, levels)
         if inhibition:
             tape.winner[t] = winners(M - threshold, batched=current.ndim % 2 == 1)
         s = spike(M - threshold) * tape.winner[t]  # (7)

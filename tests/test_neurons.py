@@ -448,6 +448,8 @@ def test_layers_of_a_net_that_was_refused_can_be_used_in_another() -> None:
         snn.Network(first, second, num_steps=2)
     with pytest.raises(ValueError, match=r"layer 0, .* is float32; the net is float64"):
         snn.Network(second, num_steps=2, dtype="float64")
+    with pytest.raises(ValueError, match=r"layer 0, .* is float64; the net is float32"):
+        snn.Network(snn.Leaky(0.9, dtype="float64"), num_steps=2)
     snn.Network(first, snn.RLeaky(beta=0.9, linear_features=5), num_steps=2)
     snn.Network(second, num_steps=2)
 

@@ -15,6 +15,7 @@ make of them, which every loss takes by these names, is in criteria.py:
 Source: Eshraghian et al. 2023, arXiv:2109.12894.
 """
 
+from .. import quant
 from .losses import (
     ce_count_loss,
     ce_max_membrane_loss,
@@ -39,4 +40,5 @@ __all__ = [
     "mse_count_loss",
     "mse_membrane_loss",
     "mse_temporal_loss",
+    "quant",
 ]

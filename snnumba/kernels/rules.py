@@ -8,11 +8,12 @@ One step, from the membrane u of the step before (i holds the input and the fed-
     (1) r = H(u - theta)                                 a constant in the backward pass
     (2) m = beta u + i - r theta | (1 - r)(beta u + i) | (1 - r) beta u + i | beta u + i
                                                          reset: subtract | zero | clear (Leaky's zero) | none
-    (3) s = H(m - theta)
+    (3) s = H(m - theta)                                 with inhibition, 0 but for the neuron of largest m - theta
     (4) u' = m                                           reset_delay
         u' = m - (s - r) theta | m - (s - r) m | m       no reset_delay: subtract | zero, clear | none
 
-and back, from a_s = dL/ds and a_u = dL/du' (direct, and from later steps), with h the surrogate's value at m - theta:
+with state_quant, m is the nearest of its levels before (3), as far as the forward pass goes; and back, from a_s = dL/ds
+and a_u = dL/du' (direct, and from later steps), with h the surrogate's value at m - theta, 0 where inhibition made s 0:
 
     (5) a_m = a_u                                        reset_delay, or none
         a_s -= theta a_u;  a_m = a_u                     no reset_delay: subtract
@@ -47,9 +48,21 @@ def lif_potential(u, i, beta, theta, reset):
     return z
 
 
-def lif_settle(m, r, theta, reset):
+def nearest(m, levels):
+    """The level nearest to m, the lower of two as near; levels ascend, and a NaN stays one."""
+    low, high = 0, levels.shape[0] - 1
+    while low < high:
+        middle = (low + high) // 2
+        if m - levels[middle] > levels[middle + 1] - m:
+            low = middle + 1
+        else:
+            high = middle
+    return levels[low] if m == m else m
+
+
+def lif_settle(m, s, r, theta, reset):
     """Eq. (4) without reset_delay: u'."""
-    d = spike(m - theta) - r
+    d = s - r
     if reset == SUBTRACT:
         return m - d * theta
     if reset == ZERO or reset == CLEAR:  # noqa: SIM109
@@ -57,34 +70,34 @@ def lif_settle(m, r, theta, reset):
     return m
 
 
-def lif_unsettle(a_s, a_u, m, u, theta, reset, delay):
+def lif_unsettle(a_s, a_u, m, s, u, theta, reset, delay):
     """Eq. (5): a_s and a_m."""
     if delay or reset == NONE:
         return a_s, a_u
     if reset == SUBTRACT:
         return a_s - theta * a_u, a_u
-    change = spike(m - theta) - spike(u - theta)
+    change = s - spike(u - theta)
     return a_s - m * a_u, a_u - change * a_u
 
 
-def lif_adjoint(a_s, a_u, m, u, theta, h, reset, delay):
+def lif_adjoint(a_s, a_u, m, s, u, theta, h, reset, delay):
     """Eq. (6): d."""
-    a_s, a_m = lif_unsettle(a_s, a_u, m, u, theta, reset, delay)
+    a_s, a_m = lif_unsettle(a_s, a_u, m, s, u, theta, reset, delay)
     d = a_m + h * a_s
     if reset == ZERO:
         d -= spike(u - theta) * d
     return d
 
 
-def lif_dthreshold(a_s, a_u, m, u, theta, h, d, reset, delay):
+def lif_dthreshold(a_s, a_u, m, s, u, theta, h, d, reset, delay):
     """Eq. (7): this step's part of dL/dtheta."""
     r = spike(u - theta)
-    corrected, _ = lif_unsettle(a_s, a_u, m, u, theta, reset, delay)
+    corrected, _ = lif_unsettle(a_s, a_u, m, s, u, theta, reset, delay)
     dtheta = -h * corrected
     if reset == SUBTRACT:
         dtheta -= r * d
         if not delay:
-            dtheta -= (spike(m - theta) - r) * a_u
+            dtheta -= (s - r) * a_u
     return dtheta
 
 

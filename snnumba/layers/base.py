@@ -2,7 +2,7 @@
 
 import math
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -194,6 +194,21 @@ class Layer:
         self._tape: dict[str, Any] = {}  # all that forward leaves for backward
         self._work = Workspace()
         self._kernels: Any = backend.load("cpu")
+
+    @property
+    def _inner(self) -> tuple["Layer", ...]:
+        """The layers that this one has inside."""
+        return ()
+
+    def _all(self) -> Iterator["Layer"]:
+        """This layer and those inside."""
+        yield self
+        for layer in self._inner:
+            yield from layer._all()
+
+    def _not_of(self, dtype: np.dtype[Any]) -> "Layer | None":
+        """The first layer of _all that was given another dtype."""
+        return next((part for part in self._all() if part._dtype is not None and part._dtype != dtype), None)
 
     def out_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         """The shape of a sample's output, for that of its input.

@@ -4,63 +4,95 @@ Each has its arrays, what lif_forward and lif_backward take of it, and the gradi
 """
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
-from .base import Array
+from .base import Array, Layer, Spikes
 from .linear import uniform
 from .neurons import Neurons
+from .spiking import Spiking
 
-Arguments = tuple[Array | None, ...]
+NOTHING = None, None, None, None  # as the feedback in a kernel's arguments
 
 
-class OneToOne:
-    """rec(s) = V s, each neuron to itself."""
+class Feedback:
+    """How the spikes of a step come back at the next one."""
 
-    def __init__(self, V: Array) -> None:
-        self.V = V
+    layers: tuple[Layer, ...] = ()  # of the user's
+    names: tuple[str, ...] = ()  # of those, in front of the names of their arrays
+    config: Any = None  # of those
 
     def draw(self, rng: np.random.Generator) -> dict[str, Array]:
         """The arrays, in torch's layout."""
-        return {"V": self.V}
+        return {}
 
     def check(self, shape: tuple[int, ...]) -> None:
         """Refuse neurons of a shape that this feedback is not for."""
 
     def forward(self, layer: Neurons) -> tuple[Any, ...]:
         """weight, bias, image, padded for lif_forward."""
-        row = layer._work.empty("V", layer._tape["shape"], layer.dtype)
-        row[...] = layer._parameters["V"].value
-        layer._tape["V"] = row.reshape(-1)
-        return layer._tape["V"], None, None, None
+        return NOTHING
 
     def prepare(self, layer: Neurons) -> None:
         """Make what backward needs beside the samples."""
 
     def backward(self, layer: Neurons) -> tuple[Any, ...]:
         """weight, image, padded for lif_backward."""
+        return NOTHING[:3]
+
+    def learn(self, layer: Neurons, add: bool) -> None:
+        """The gradients of the arrays, as far as they are sums over samples: written in full, or added."""
+
+    def finish(self, layer: Neurons, add: bool) -> None:
+        """The rest of the gradients."""
+
+    def rest(self) -> None:
+        """Forget what layers carry from step to step."""
+
+    def over_time(self, layer: Neurons, current: Array, spk0: Array) -> None:
+        """Neurons._lif_forward with this feedback."""
+        layer._kernel_forward(current, self.forward(layer), spk0, slice(None))
+
+    def back_over_time(
+        self, layer: Neurons, dspk: Array | None, dmem: Array | None, initial: bool
+    ) -> tuple[Array | None, Array]:
+        """Neurons._lif_backward with this feedback."""
+        return layer._whole_backward(dspk, dmem, self.backward(layer), initial)
+
+
+class OneToOne(Feedback):
+    """rec(s) = V s, each neuron to itself."""
+
+    def __init__(self, V: Array) -> None:
+        self.V = V
+
+    def draw(self, rng: np.random.Generator) -> dict[str, Array]:
+        return {"V": self.V}
+
+    def forward(self, layer: Neurons) -> tuple[Any, ...]:
+        row = layer._work.empty("V", layer._tape["shape"], layer.dtype)
+        row[...] = layer._parameters["V"].value
+        layer._tape["V"] = row.reshape(-1)
+        return layer._tape["V"], None, None, None
+
+    def backward(self, layer: Neurons) -> tuple[Any, ...]:
         return layer._tape["V"], None, None
 
     def learn(self, layer: Neurons, add: bool) -> None:
-        """The gradients of the arrays, as far as they are sums over samples."""
         tape = layer._tape
         tape["dV"] = layer._work.empty("dV", tape["dbeta"].shape, layer.dtype)
         layer._kernels.one_to_one_backward(tape["spk0"], tape["bits"], tape["dcurrent"], tape["dV"])
 
     def finish(self, layer: Neurons, add: bool) -> None:
-        """The rest of the gradients."""
         layer._learn("V", "dV", add)
 
 
-class _Weighted:
+class _Weighted(Feedback):
     """A feedback with recurrent.weight and recurrent.bias."""
 
-    def prepare(self, layer: Neurons) -> None:
-        """Make what backward needs beside the samples."""
-
     def learn(self, layer: Neurons, add: bool) -> None:
-        """The gradients of weight and bias."""
         bits, spk0, dcurrent = (layer._tape[name] for name in ("bits", "spk0", "dcurrent"))
         first = 0
         if spk0 is not None:  # it need not be zeros and ones
@@ -70,9 +102,6 @@ class _Weighted:
 
     def _add_gradients(self, layer: Neurons, spk: Array | None, bits: Array, d: Array, add: bool) -> None:
         raise NotImplementedError
-
-    def finish(self, layer: Neurons, add: bool) -> None:
-        """Nothing is left to do."""
 
 
 class LinearFeedback(_Weighted):
@@ -84,9 +113,6 @@ class LinearFeedback(_Weighted):
     def draw(self, rng: np.random.Generator) -> dict[str, Array]:
         n = self.features
         return {"recurrent.weight": uniform(rng, (n, n), n), "recurrent.bias": uniform(rng, (n,), n)}
-
-    def check(self, shape: tuple[int, ...]) -> None:
-        """RLeaky.in_shape says it all."""
 
     def forward(self, layer: Neurons) -> tuple[Any, ...]:
         return layer._parameters["recurrent.weight"].value, layer._parameters["recurrent.bias"].value, None, None
@@ -149,3 +175,118 @@ class Conv2dFeedback(_Weighted):
         dweight, dbias = (layer._parameters[f"recurrent.{name}"].gradient for name in ("weight", "bias"))
         planes = self._padded(layer, "planes", self.channels * self.kernel_size[0])
         layer._kernels.conv_backward(spk, bits, d, layer._tape["shape"][1:], planes, dweight, dbias, add)
+
+
+class LayerFeedback(Feedback):
+    """rec(s) = what a layer of the user's, or a stack of them, makes of s; each step is a call of its own.
+
+    The layers keep one tape a step. Those that spike go on at each step at the state of the one before, and in the
+    backward pass hand the gradient of that state on.
+    """
+
+    def __init__(self, given: Any) -> None:
+        single = isinstance(given, Layer)
+        layers = (given,) if single else given
+        if not isinstance(layers, tuple | list) or not layers or not all(isinstance(x, Layer) for x in layers):
+            raise TypeError(f"recurrent must be a layer or a list of layers; got {given!r}")
+        for k, layer in enumerate(layers):
+            if layer._in_net or any(layer is other for other in layers[:k]):
+                raise ValueError(f"recurrent must be layers that are used nowhere else; {layer!r} is")
+        self.given = given
+        self.layers = tuple(layers)
+        self.names = ("recurrent",) if single else tuple(f"recurrent.{k}" for k in range(len(layers)))
+        for layer in layers:
+            layer._in_net = True
+        for layer in self._spiking():
+            layer._chained = True
+
+    def _spiking(self) -> Iterator[Spiking]:
+        """The layers that carry a state."""
+        for layer in self.layers:
+            for part in layer._all():
+                if isinstance(part, Spiking):
+                    yield part
+
+    @property
+    def config(self) -> Any:
+        configs = [layer.config for layer in self.layers]
+        return configs[0] if isinstance(self.given, Layer) else configs
+
+    def check(self, shape: tuple[int, ...]) -> None:
+        made = shape
+        for name, layer in zip(self.names, self.layers, strict=True):
+            try:
+                made = layer.out_shape(made)
+            except ValueError as error:
+                raise ValueError(f"{name}: {error}") from None
+        if made != shape:
+            raise ValueError(f"recurrent must give what has the shape of its input; it makes {made} of {shape}")
+
+    def rest(self) -> None:
+        for layer in self._spiking():
+            layer._start = ()
+
+    def over_time(self, layer: Neurons, current: Array, spk0: Array) -> None:
+        tape = layer._tape
+        (steps, batch, n), shape = tape["mem"].shape, tape["shape"]
+        signal: Array | Spikes = spk0.reshape(1, batch, *shape)
+        tape["inner"] = []
+        for t in range(steps):
+            if t > 0:
+                signal = Spikes(tape["bits"][t : t + 1], shape)
+                spk0 = layer._as_floats(signal).reshape(batch, n)
+            for inner in self.layers:
+                signal = inner._run(signal, 1)
+            tape["inner"].append([inner._tape for inner in self.layers])
+            now = current[t : t + 1] if len(current) > 1 else current
+            fed_back = self.layers[-1]._as_floats(signal).reshape(1, batch, n)
+            layer._kernel_forward(layer._sum(now, fed_back), NOTHING, spk0, slice(t, t + 1))
+
+    def _tapes(self, layer: Neurons) -> Iterator[int]:
+        """Each step, from the last to the first, the tapes of the layers being its own meanwhile."""
+        for t in range(len(layer._tape["inner"]) - 1, -1, -1):
+            for inner, tape in zip(self.layers, layer._tape["inner"][t], strict=True):
+                inner._tape = tape
+            yield t
+
+    def prepare(self, layer: Neurons) -> None:
+        for _ in self._tapes(layer):
+            for inner in self.layers:
+                inner._prepare_back(True)
+
+    def back_over_time(
+        self, layer: Neurons, dspk: Array | None, dmem: Array | None, initial: bool
+    ) -> tuple[Array | None, Array]:
+        tape, work = layer._tape, layer._work
+        (steps, batch, n), shape = tape["mem"].shape, tape["shape"]
+        blocks = -(-batch // layer._kernels.BLOCK)
+        for name in ("dbeta", "dthreshold"):
+            tape[name] = work.empty(name, (steps * blocks, n), layer.dtype)
+        if not layer._chained:
+            for part in self._spiking():
+                part._later = ()
+        dspk0: Array | None = None
+        dmem0: Array | None = None
+        for t in self._tapes(layer):
+            now, where = slice(t, t + 1), slice(t * blocks, (t + 1) * blocks)
+            ds = layer._sum(None if dspk is None else dspk[now], dspk0)
+            du = layer._sum(None if dmem is None else dmem[now], dmem0)
+            unused, dmem0 = (work.empty(name, (batch, n), layer.dtype) for name in ("dspk0", "dmem0"))
+            learned = tape["dbeta"][where], tape["dthreshold"][where]
+            layer._kernel_backward(ds, du, NOTHING[:3], True, now, unused, dmem0, *learned)
+            d = tape["dcurrent"][now].reshape(1, batch, *shape)
+            for inner in reversed(self.layers):
+                d = inner._run_back(d, True)
+            dspk0 = d.reshape(batch, n)
+        assert dmem0 is not None
+        return dspk0, dmem0
+
+    def learn(self, layer: Neurons, add: bool) -> None:
+        for t in self._tapes(layer):
+            for inner in self.layers:
+                inner._learn_weights(add or t < len(layer._tape["inner"]) - 1)
+
+    def finish(self, layer: Neurons, add: bool) -> None:
+        for t in self._tapes(layer):
+            for inner in self.layers:
+                inner._finish_back(add or t < len(layer._tape["inner"]) - 1)

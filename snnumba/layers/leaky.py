@@ -6,9 +6,11 @@ import numpy as np
 import numpy.typing as npt
 
 from ..kernels import rules
+from ..quant import StateQuant
 from ..surrogate import Surrogate
 from .base import Array, Spikes
-from .neurons import RESETS, Neurons, check_numbers
+from .neurons import Neurons
+from .spiking import RESETS, check_numbers
 
 
 class Leaky(Neurons):
@@ -24,8 +26,12 @@ class Leaky(Neurons):
     threshold : float or array             theta
     spike_grad : Surrogate                 the surrogate gradient; default atan(alpha=2)
     surrogate_disable : bool               no gradient through the spike at all
+    init_hidden : bool                     calls keep the membranes in the layer: spk = layer(x)
+    inhibition : bool                      of each sample only the neuron with the largest u - theta may spike
     learn_beta, learn_threshold : bool     whether these are learnable
     reset_mechanism : str                  "subtract" theta after a spike, set to "zero", or "none"
+    state_quant : StateQuant               of functional.quant: membranes held to its levels
+    output : bool                          with init_hidden, calls give the membranes too
     reset_delay : bool                     reset at the step after the spike (True), or at the same
     graded_spikes_factor : float or array  g
     learn_graded_spikes_factor : bool      whether it is learnable
@@ -54,6 +60,7 @@ class Leaky(Neurons):
     array([0.90625, 0.90625], dtype=float32)
     """
 
+    states = ("mem",)
     resets = RESETS | {"zero": rules.CLEAR}
 
     def __init__(
@@ -63,9 +70,13 @@ class Leaky(Neurons):
         threshold: npt.ArrayLike = 1.0,
         spike_grad: Surrogate | None = None,
         surrogate_disable: bool = False,
+        init_hidden: bool = False,
+        inhibition: bool = False,
         learn_beta: bool = False,
         learn_threshold: bool = False,
         reset_mechanism: str = "subtract",
+        state_quant: StateQuant | bool = False,
+        output: bool = False,
         reset_delay: bool = True,
         graded_spikes_factor: npt.ArrayLike = 1.0,
         learn_graded_spikes_factor: bool = False,
@@ -77,9 +88,13 @@ class Leaky(Neurons):
             threshold,
             spike_grad,
             surrogate_disable,
+            init_hidden,
+            inhibition,
             learn_beta,
             learn_threshold,
             reset_mechanism,
+            state_quant,
+            output,
             reset_delay,
             dtype,
             seed,
@@ -123,16 +138,29 @@ class Leaky(Neurons):
         """
         return self._forward(current, None, mem0)
 
-    def __call__(self, x: npt.ArrayLike, mem: npt.ArrayLike) -> tuple[Array, Array]:
-        """One step, from the membranes of the step before: spikes and membranes, shaped as x.
+    def __call__(self, x: npt.ArrayLike, mem: npt.ArrayLike | None = None) -> Any:
+        """One step: spikes and membranes, shaped as x; with init_hidden the spikes, and the membranes if output.
 
-        x is (N,) or (C, H, W), or has a batch axis before these; numbers of another type are converted.
+        x is (N,) or (C, H, W), or has a batch axis before these; numbers of another type are converted. mem are the
+        membranes of the step before; left out, those that the last call left, or zeros where they have another shape.
+
+        Raises
+        ------
+        TypeError, ValueError
+            if mem is given to a layer with init_hidden, or an argument has another shape.
         """
-        return self._call(x, np.zeros((), self.dtype), mem)
+        return self._call(x, mem)
 
     def init_leaky(self) -> Array:
-        """Membranes before the first step: a zero that fits any shape."""
-        return np.zeros((), self.dtype)
+        """Membranes before the first step: a zero that fits any shape; reset_mem by snnTorch's older name."""
+        mem: Array = self.reset_mem()
+        return mem
+
+    def _steps(self, x: Array, *state: Array) -> tuple[Array, ...]:
+        return self._forward(x, None, *state)
+
+    def _end(self) -> tuple[Array | None, ...]:
+        return None, self._tape["mem"][-1]
 
     def _graded(self) -> Array | None:
         """The factor of each neuron (N,), or None if it is 1 for all and is to stay so."""

@@ -1,4 +1,4 @@
-"""What leaky integrate-and-fire layers share: options, state, and the run over time forward and backward.
+"""What leaky integrate-and-fire layers share: options, and the run over time forward and backward.
 
 The equations are in kernels/rules.py, the time loops in kernels/cpu/lif.py.
 """
@@ -10,16 +10,14 @@ import numpy as np
 import numpy.typing as npt
 
 from ..kernels import rules
-from ..surrogate import Surrogate, atan
-from .base import Array, Layer, Spikes, check_array
+from ..quant import StateQuant
+from ..surrogate import Surrogate
+from .base import Array, Spikes, check_array
+from .spiking import Spiking, check_numbers
 
-RESETS = {"subtract": rules.SUBTRACT, "zero": rules.ZERO, "none": rules.NONE}
 
-
-class Neurons(Layer):
+class Neurons(Spiking):
     """Leaky integrate-and-fire neurons of a shape (N,) or (C, H, W); the arguments are those of Leaky and RLeaky."""
-
-    resets = RESETS
 
     def __init__(
         self,
@@ -27,64 +25,54 @@ class Neurons(Layer):
         threshold: npt.ArrayLike,
         spike_grad: Surrogate | None,
         surrogate_disable: bool,
+        init_hidden: bool,
+        inhibition: bool,
         learn_beta: bool,
         learn_threshold: bool,
         reset_mechanism: str,
+        state_quant: StateQuant | bool,
+        output: bool,
         reset_delay: bool,
         dtype: npt.DTypeLike | None,
         seed: int | None,
     ) -> None:
-        super().__init__(dtype, seed)
+        super().__init__(
+            threshold,
+            spike_grad,
+            surrogate_disable,
+            init_hidden,
+            learn_threshold,
+            reset_mechanism,
+            state_quant,
+            output,
+            dtype,
+            seed,
+        )
         self._beta = check_numbers("beta", beta)
-        self._threshold = check_numbers("threshold", threshold)
-        if spike_grad is not None and not isinstance(spike_grad, Surrogate):
-            raise TypeError(f"spike_grad must be a surrogate, such as surrogate.atan(); got {spike_grad!r}")
-        if spike_grad is not None and surrogate_disable:
-            raise ValueError(f"spike_grad={spike_grad.name} and surrogate_disable=True contradict each other")
-        if not isinstance(reset_mechanism, str) or reset_mechanism not in RESETS:
-            raise ValueError(f"reset_mechanism must be one of {', '.join(RESETS)}; got {reset_mechanism!r}")
-        self.spike_grad = spike_grad or atan()
-        self.surrogate_disable = bool(surrogate_disable)
+        self.inhibition = bool(inhibition)
         self.learn_beta = bool(learn_beta)
-        self.learn_threshold = bool(learn_threshold)
-        self.reset_mechanism = reset_mechanism
         self.reset_delay = bool(reset_delay)
         self.dspk0: Array | None = None
         self.dmem0: Array | None = None
 
     @property
     def config(self) -> dict[str, Any]:
-        surrogate = self.spike_grad
-        if surrogate.function is not None:
-            raise TypeError(f"spike_grad of {self!r} is a function, which cannot be written down; use one with a name")
-        return {
-            "layer": type(self).__name__,
+        return super().config | {
             "beta": self._beta.tolist(),
-            "threshold": self._threshold.tolist(),
-            "spike_grad": {"name": surrogate.name, "a": surrogate.a, "b": surrogate.b},
-            "surrogate_disable": self.surrogate_disable,
+            "inhibition": self.inhibition,
             "learn_beta": self.learn_beta,
-            "learn_threshold": self.learn_threshold,
-            "reset_mechanism": self.reset_mechanism,
             "reset_delay": self.reset_delay,
-            "dtype": None if self._dtype is None else self._dtype.name,
         }
 
     def _draw(self, rng: np.random.Generator) -> dict[str, tuple[Array, bool]]:
-        return {"beta": (self._beta, self.learn_beta), "threshold": (self._threshold, self.learn_threshold)}
+        return {"beta": (self._beta, self.learn_beta)} | super()._draw(rng)
 
     def out_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         """The shape of the neurons, which is that of their input."""
         super().out_shape(shape)
         if len(shape) not in (1, 3):
             raise ValueError(f"{self!r} takes inputs of a shape (N,) or (C, H, W); got {shape}")
-        for name, array in self._per_neuron().items():
-            try:
-                fits = np.broadcast_shapes(array.shape, shape) == shape
-            except ValueError:
-                fits = False
-            if not fits:
-                raise ValueError(f"{name} of shape {array.shape} does not fit neurons of shape {shape}")
+        self._fits(self._per_neuron(), shape)
         return shape
 
     def _per_neuron(self) -> dict[str, Array]:
@@ -94,14 +82,6 @@ class Neurons(Layer):
     def _outputs(self, spikes: Spikes) -> Array | Spikes:
         """What the layer gives for its spikes."""
         return spikes
-
-    def _feedback(self) -> tuple[Any, ...]:
-        """Weight, bias, image and padded of the feedback, as lif_forward takes them."""
-        return None, None, None, None
-
-    def _feedback_back(self) -> tuple[Any, ...]:
-        """Weight, image and padded of the feedback, as lif_backward takes them."""
-        return None, None, None
 
     def _forward(self, current: Array, spk0: Array | None, mem0: Array | None) -> tuple[Array, Array]:
         """Spikes and membranes at all steps, from checked arrays; shapes as in forward of the layers."""
@@ -147,53 +127,24 @@ class Neurons(Layer):
             self.dspk0, self.dmem0 = self.dspk0.reshape(shape[1:]), self.dmem0.reshape(shape[1:])
         return dcurrent.reshape(shape)
 
-    def _call(self, x: npt.ArrayLike, spk: npt.ArrayLike, mem: npt.ArrayLike) -> tuple[Array, Array]:
-        """One step: spikes and membranes, shaped as x, which is (N,) or (C, H, W), or has a batch axis before."""
-        x = np.asarray(x, self.dtype)
-        state = [np.broadcast_to(np.asarray(s, self.dtype), x.shape).copy() for s in (spk, mem)]
-        spk, mem = self._forward(x[None], *state)
-        return spk[0], mem[0]
-
-    def firing_rate(self) -> float:
-        """The share of neurons and steps that spiked in the last forward pass, in [0, 1].
-
-        Raises
-        ------
-        RuntimeError
-            if there was no forward pass.
-        """
-        if not self._tape:
-            raise RuntimeError("firing_rate needs a forward pass before it")
-        bits = self._tape["bits"][1:]
-        counts = self._work.empty("counts", bits.shape[1:2], np.int64)
-        self._kernels.count_bits(bits, counts)
-        spikes: int = counts.sum()
-        return float(spikes / self._tape["mem"].size)
-
-    @property
-    def mem(self) -> Array:
-        """The membranes (T, B, ...) of the last forward pass.
-
-        Raises
-        ------
-        RuntimeError
-            if there was no forward pass.
-        """
-        if not self._tape:
-            raise RuntimeError("mem needs a forward pass before it")
-        mem: Array = self._tape["mem"]
-        return mem.reshape(*mem.shape[:2], *self._tape["shape"])
-
     def _run(self, x: Array | Spikes, steps: int) -> Array | Spikes:
         x = self._as_floats(x)
-        spikes, _ = self._over_time(x, len(x) if len(x) > 1 else steps)
+        start, self._start = self._start, ()
+        if not start:
+            self._rest()
+        spikes, _ = self._over_time(x, len(x) if len(x) > 1 else steps, *start)
+        if self._chained:
+            self._start = self._end()
         return self._outputs(spikes)
 
     def _run_back(self, dy: Array | None, input_gradient: bool, dmem: Array | None = None) -> Array | None:
         tape = self._tape
         whole = tape["mem"].shape
         dspk, dmem = (None if d is None else d.reshape(whole) for d in (dy, dmem))
-        dcurrent = self._back_over_time(dspk, dmem, initial=False)
+        if self._later:  # of a run of one step
+            dspk, dmem = self._sum(dspk, self._later[0]), self._sum(dmem, self._later[1])
+        dcurrent = self._back_over_time(dspk, dmem, initial=self._chained)
+        self._later = (self.dspk0, self.dmem0) if self._chained else ()
         if not input_gradient:
             return None
         if tape["still"]:
@@ -201,6 +152,21 @@ class Neurons(Layer):
             self._kernels.sum_over_time(dcurrent, total[0])
             dcurrent = total
         return dcurrent.reshape(len(dcurrent), whole[1], *tape["shape"])
+
+    def _sum(self, x: Array | None, y: Array | None) -> Any:
+        """x + y of two arrays (T, B, N), or of (B, N) for T = 1; None is zero."""
+        if x is None or y is None:
+            return x if y is None else y.reshape(-1, *y.shape[-2:])
+        x, y = (array.reshape(-1, *array.shape[-2:]) for array in (x, y))
+        total = self._work.empty("sum", x.shape, self.dtype)
+        self._kernels.add(x, y, total)
+        return total
+
+    def _end(self) -> tuple[Array | None, ...]:
+        """The state after the last step, spk0 and mem0 of a run that goes on there."""
+        spikes: Spikes = self._tape["spikes"]
+        last = self._as_floats(Spikes(spikes.bits[-1:], spikes.shape))
+        return last[0], self._tape["mem"][-1]
 
     def _over_time(
         self, current: Array, steps: int, spk0: Array | None = None, mem0: Array | None = None
@@ -212,64 +178,114 @@ class Neurons(Layer):
         n = math.prod(shape)
         work, dtype, kernels = self._work, self.dtype, self._kernels
         mem = work.empty("mem", (steps, batch, n), dtype)
-        potential = mem if self.reset_delay else work.empty("potential", mem.shape, dtype)
         bits = work.empty("spk", (steps + 1, batch, kernels.num_words(n)), np.uint64)
         together = kernels.rows_together(n)
         beta, threshold = (work.empty(name, (together * n,), dtype) for name in ("beta", "threshold"))
         np.maximum(self._parameters["beta"].value, 0, out=beta.reshape(together, *shape))
         np.minimum(beta, 1, out=beta)
         threshold.reshape(together, *shape)[:] = self._parameters["threshold"].value
-        still, zeros = len(current) < steps, work.zeros((batch, n), dtype)
+        zeros = work.zeros((batch, n), dtype)
         spk0, mem0 = (None if x is None else x.reshape(batch, n) for x in (spk0, mem0))
+        winner = -(-batch // kernels.BLOCK), together * n
         self._tape = {
             "shape": shape,
             "mem": mem,
-            "potential": potential,
+            "potential": mem if self.reset_delay else work.empty("potential", mem.shape, dtype),
             "bits": bits,
+            "spikes": Spikes(bits[1:], shape),
             "beta": beta,
             "threshold": threshold,
+            "levels": self._levels(),
+            "winner": work.empty("winner", winner, dtype) if self.inhibition else None,
             "spk0": spk0,
             "mem0": zeros if mem0 is None else mem0,
-            "still": still,
+            "still": len(current) < steps,
         }
-        kernels.lif_forward(
-            current.reshape(len(current), batch, n),
-            *self._feedback(),
-            beta,
-            threshold,
-            zeros if spk0 is None else spk0,
-            self._tape["mem0"],
+        self._lif_forward(current.reshape(len(current), batch, n), zeros if spk0 is None else spk0)
+        return self._tape["spikes"], mem.reshape(steps, batch, *shape)
+
+    def _lif_forward(self, current: Array, spk0: Array) -> None:
+        """Write mem, potential and bits of the tape, from current (T or 1, B, N)."""
+        self._kernel_forward(current, (None, None, None, None), spk0, slice(None))
+
+    def _kernel_forward(self, current: Array, feedback: tuple[Any, ...], spk0: Array, steps: slice) -> None:
+        """Run lif_forward over some of the steps; feedback: weight, bias, image and padded."""
+        tape = self._tape
+        begin, end, _ = steps.indices(len(tape["mem"]))
+        self._kernels.lif_forward(
+            current,
+            *feedback,
+            tape["beta"],
+            tape["threshold"],
+            tape["levels"],
+            tape["winner"],
+            spk0,
+            tape["mem"][begin - 1] if begin else tape["mem0"],
             self.resets[self.reset_mechanism],
             self.reset_delay,
-            mem,
-            potential,
-            bits,
+            tape["mem"][begin:end],
+            tape["potential"][begin:end],
+            tape["bits"][begin : end + 1],
         )
-        return Spikes(bits[1:], shape), mem.reshape(steps, batch, *shape)
 
     def _back_over_time(self, dspk: Array | None, dmem: Array | None, initial: bool) -> Array:
         """dL/dcurrent (T, B, N) at every step from arrays like it, and, if wanted, dspk0 and dmem0."""
         tape, work, dtype = self._tape, self._work, self.dtype
         self.dspk0 = self.dmem0 = None
-        tape.pop("dcurrent", None)
-        steps, batch, n = tape["mem"].shape
+        for name in ("dcurrent", "dbeta", "dthreshold"):
+            tape.pop(name, None)
+        tape["dcurrent"] = work.empty("dcurrent", tape["mem"].shape, dtype)
+        dspk0, dmem0 = self._lif_backward(dspk, dmem, initial)
+        if initial:
+            self.dspk0, self.dmem0 = dspk0, dmem0
+        dcurrent: Array = tape["dcurrent"]
+        return dcurrent
+
+    def _lif_backward(self, dspk: Array | None, dmem: Array | None, initial: bool) -> tuple[Array | None, Array]:
+        """Write dcurrent, dbeta and dthreshold of the tape, from dspk and dmem (T, B, N); give dspk0 and dmem0."""
+        return self._whole_backward(dspk, dmem, (None, None, None), initial)
+
+    def _whole_backward(
+        self, dspk: Array | None, dmem: Array | None, feedback: tuple[Any, ...], initial: bool
+    ) -> tuple[Array, Array]:
+        """_lif_backward in one call."""
+        batch, n = self._tape["mem"].shape[1:]
         partial = -(-batch // self._kernels.BLOCK), n
-        dbeta, dthreshold = work.empty("dbeta", partial, dtype), work.empty("dthreshold", partial, dtype)
-        dcurrent = work.empty("dcurrent", (steps, batch, n), dtype)
-        dspk0, dmem0 = work.empty("dspk0", (batch, n), dtype), work.empty("dmem0", (batch, n), dtype)
-        tape |= {"dbeta": dbeta, "dthreshold": dthreshold, "dcurrent": dcurrent}
-        none = work.zeros((1, len(tape["beta"]) // n, n), dtype)
+        for name in ("dbeta", "dthreshold"):
+            self._tape[name] = self._work.empty(name, partial, self.dtype)
+        dspk0, dmem0 = (self._work.empty(name, (batch, n), self.dtype) for name in ("dspk0", "dmem0"))
+        learned = self._tape["dbeta"], self._tape["dthreshold"]
+        self._kernel_backward(dspk, dmem, feedback, initial, slice(None), dspk0, dmem0, *learned)
+        return dspk0, dmem0
+
+    def _kernel_backward(
+        self,
+        dspk: Array | None,
+        dmem: Array | None,
+        feedback: tuple[Any, ...],
+        initial: bool,
+        steps: slice,
+        dspk0: Array,
+        dmem0: Array,
+        dbeta: Array,
+        dthreshold: Array,
+    ) -> None:
+        """Run lif_backward over some of the steps; feedback: weight, image and padded."""
+        tape, dtype = self._tape, self.dtype
+        begin, end, _ = steps.indices(len(tape["mem"]))
         function = self.spike_grad.function
         backward = self._kernels.lif_backward if function is None else self._kernels.lif_backward_with(function)
+        none = self._work.zeros((1, len(tape["beta"]) // tape["mem"].shape[2], tape["mem"].shape[2]), dtype)
         backward(
             none if dspk is None else dspk,
             none if dmem is None else dmem,
-            *self._feedback_back(),
+            *feedback,
             tape["beta"],
             tape["threshold"],
-            tape["mem0"],
-            tape["mem"],
-            tape["potential"],
+            tape["winner"],
+            tape["mem"][begin - 1] if begin else tape["mem0"],
+            tape["mem"][begin:end],
+            tape["potential"][begin:end],
             rules.NO_GRADIENT if self.surrogate_disable else self.spike_grad.kind,
             dtype.type(self.spike_grad.a),
             dtype.type(self.spike_grad.b),
@@ -277,44 +293,14 @@ class Neurons(Layer):
             self.reset_delay,
             self.learn_beta or self.learn_threshold,
             initial,
-            dcurrent,
+            tape["dcurrent"][begin:end],
             dspk0,
             dmem0,
             dbeta,
             dthreshold,
         )
-        if initial:
-            self.dspk0, self.dmem0 = dspk0, dmem0
-        return dcurrent
 
     def _finish_back(self, add: bool = False) -> None:
         beta = self._parameters["beta"]
         self._learn("beta", "dbeta", add, (beta.value >= 0) & (beta.value <= 1))
         self._learn("threshold", "dthreshold", add)
-
-    def _learn(self, name: str, partial: str, add: bool, factor: Array | int = 1) -> None:
-        """The gradient of a parameter, if it learns: the total of an array of the tape times a factor."""
-        parameter = self._parameters[name]
-        if parameter.gradient is not None:
-            if not add:
-                parameter.gradient[...] = 0
-            if self._tape[partial] is not None:
-                parameter.gradient += self._total(partial, parameter.value.shape) * factor
-
-    def _total(self, name: str, shape: tuple[int, ...]) -> Array:
-        """The sum of an array (blocks, N) of the tape over blocks, and over the neurons that share a parameter."""
-        total: Array = self._tape[name].sum(axis=0).reshape(self._tape["shape"])
-        total = np.asarray(total.sum(axis=tuple(range(total.ndim - len(shape)))))
-        shared = tuple(k for k, size in enumerate(shape) if size == 1)
-        return np.asarray(total.sum(axis=shared, keepdims=True)).reshape(shape)
-
-
-def check_numbers(name: str, value: npt.ArrayLike) -> Array:
-    """A finite number, or an array of them, as float64."""
-    try:
-        array = np.array(value, np.float64)
-    except (TypeError, ValueError):
-        raise TypeError(f"{name} must be a number or an array of numbers; got {value!r}") from None
-    if not np.isfinite(array).all():
-        raise ValueError(f"{name} must be finite; got {value!r}")
-    return array

@@ -1,14 +1,17 @@
 """Recurrent leaky integrate-and-fire neurons; what they share with Leaky is in neurons.py."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from ..quant import StateQuant
 from ..surrogate import Surrogate
-from .base import Array, check_size
-from .feedback import Conv2dFeedback, LinearFeedback, OneToOne
-from .neurons import Neurons, check_numbers
+from .base import Array, Layer, check_size
+from .feedback import Conv2dFeedback, Feedback, LayerFeedback, LinearFeedback, OneToOne
+from .neurons import Neurons
+from .spiking import check_numbers
 
 
 class RLeaky(Neurons):
@@ -18,8 +21,9 @@ class RLeaky(Neurons):
 
         u[t] = beta u[t-1] + i[t] + rec(s[t-1]) - theta H(u[t-1] - theta),        s[t] = H(u[t] - theta)
 
-    where rec(s) is V s, each neuron to itself, with all_to_all=False; W s + b with linear_features; or, with
-    conv2d_channels, the correlation of s with a kernel, zeros around the image, and a bias.
+    where rec(s) is V s, each neuron to itself, with all_to_all=False; W s + b with linear_features; with
+    conv2d_channels, the correlation of s with a kernel, zeros around the image, and a bias; or what `recurrent`, any
+    layer or stack of layers, makes of s.
 
     Parameters
     ----------
@@ -29,18 +33,24 @@ class RLeaky(Neurons):
     linear_features : int                  the number of neurons N of a linear feedback; W is (N, N), b (N,)
     conv2d_channels : int                  the channels C of a conv2d feedback, for neurons (C, H, W)
     kernel_size : int or pair of int       of the conv2d feedback, odd
+    recurrent : Layer, or list of layers   a feedback of your own, whose output has the shape of its input
     threshold : float or array             theta
     spike_grad : Surrogate                 the surrogate gradient; default atan(alpha=2)
     surrogate_disable : bool               no gradient through the spike at all
+    init_hidden : bool                     calls keep the state in the layer: spk = layer(x)
+    inhibition : bool                      of each sample only the neuron with the largest u - theta may spike
     learn_beta, learn_threshold : bool     whether these are learnable
-    learn_recurrent : bool                 whether V, or W and b, are
+    learn_recurrent : bool                 whether V, or W and b, or all that `recurrent` could learn, are
     reset_mechanism : str                  "subtract" theta after a spike, set to "zero", or "none"
+    state_quant : StateQuant               of functional.quant: membranes held to its levels
+    output : bool                          with init_hidden, calls give the membranes too
     reset_delay : bool                     reset at the step after the spike (True), or at the same
     dtype, seed : see Layer
 
     An array for beta, V or threshold fits the neurons' shape: (N,), or (C, 1, 1) for one per channel. Named arrays:
     beta, threshold, and V, or recurrent.weight, (N, N) or (C, C, kh, kw), and recurrent.bias, (N,) or (C,), these drawn
-    from U(-k, k), k = 1/sqrt(N) or 1/sqrt(C kh kw).
+    from U(-k, k), k = 1/sqrt(N) or 1/sqrt(C kh kw); those of a layer of yours begin with "recurrent.", those of layer
+    k of a stack with "recurrent.k.".
     Semantics and names of snnTorch 1.0's RLeaky. Source: Eshraghian et al. 2023, arXiv:2109.12894.
 
     Raises
@@ -64,7 +74,16 @@ class RLeaky(Neurons):
     ...     spk, mem = rlif(np.full(4, 0.5), spk, mem)
     >>> spk.shape
     (4,)
+
+    A feedback of your own, here one that mixes with few weights:
+
+    >>> from snnumba import Linear
+    >>> rlif = RLeaky(beta=0.9, recurrent=[Linear(100, 3), Linear(3, 100)])
+    >>> list(rlif.parameters)
+    ['recurrent.0.weight', 'recurrent.0.bias', 'recurrent.1.weight', 'recurrent.1.bias']
     """
+
+    states = ("spk", "mem")
 
     def __init__(
         self,
@@ -75,13 +94,18 @@ class RLeaky(Neurons):
         conv2d_channels: int | None = None,
         kernel_size: int | tuple[int, int] | None = None,
         *,
+        recurrent: Layer | Sequence[Layer] | None = None,
         threshold: npt.ArrayLike = 1.0,
         spike_grad: Surrogate | None = None,
         surrogate_disable: bool = False,
+        init_hidden: bool = False,
+        inhibition: bool = False,
         learn_beta: bool = False,
         learn_threshold: bool = False,
         learn_recurrent: bool = True,
         reset_mechanism: str = "subtract",
+        state_quant: StateQuant | bool = False,
+        output: bool = False,
         reset_delay: bool = True,
         dtype: npt.DTypeLike | None = None,
         seed: int | None = None,
@@ -91,9 +115,13 @@ class RLeaky(Neurons):
             threshold,
             spike_grad,
             surrogate_disable,
+            init_hidden,
+            inhibition,
             learn_beta,
             learn_threshold,
             reset_mechanism,
+            state_quant,
+            output,
             reset_delay,
             dtype,
             seed,
@@ -104,28 +132,41 @@ class RLeaky(Neurons):
         self.kernel_size = kernel_size
         self.learn_recurrent = bool(learn_recurrent)
         self._V = check_numbers("V", V)
-        self._recurrent = self._make_feedback()
+        self._recurrent = self._make_feedback(recurrent)
         if self.in_shape is not None:
             self.out_shape(self.in_shape)
 
-    def _make_feedback(self) -> OneToOne | LinearFeedback | Conv2dFeedback:
+    def _make_feedback(self, recurrent: Layer | Sequence[Layer] | None) -> Feedback:
         """The feedback that the arguments ask for, if they do not contradict each other."""
         names = ("linear_features", "conv2d_channels", "kernel_size")
         given = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+        if recurrent is not None:
+            given["recurrent"] = recurrent
+        if self.all_to_all and (self._V != 1).any():
+            given["V"] = self._V.tolist()
         if not self.all_to_all:
             for name, value in given.items():
                 raise ValueError(f"all_to_all=False and {name}={value} contradict each other")
             return OneToOne(self._V)
+        if "recurrent" in given:
+            for name, value in given.items():
+                if name != "recurrent":
+                    raise ValueError(f"recurrent={recurrent} and {name}={value} contradict each other")
+            feedback = LayerFeedback(recurrent)
+            self.in_shape = feedback.layers[0].in_shape
+            return feedback
         if "linear_features" in given:
             features = check_size("linear_features", given.pop("linear_features"))
             for name, value in given.items():
                 raise ValueError(f"linear_features={features} and {name}={value} contradict each other")
             self.in_shape = (features,)
             return LinearFeedback(features)
-        if len(given) < 2:
-            wanted = "linear_features, or conv2d_channels and kernel_size, must be given, or all_to_all=False"
-            raise ValueError(f"{wanted}; got {', '.join(given) or 'none of them'}")
+        if "conv2d_channels" not in given or "kernel_size" not in given:
+            wanted = "linear_features, or conv2d_channels and kernel_size, or recurrent must be given"
+            raise ValueError(f"{wanted}, or all_to_all=False; got {', '.join(given) or 'none of them'}")
         channels = check_size("conv2d_channels", given["conv2d_channels"])
+        if "V" in given:
+            raise ValueError(f"conv2d_channels={channels} and V={given['V']} contradict each other")
         size = given["kernel_size"]
         pair = tuple(size) if isinstance(size, tuple | list) else (size, size)
         if len(pair) != 2 or not all(isinstance(k, int) and k > 0 and k % 2 for k in pair):
@@ -138,6 +179,8 @@ class RLeaky(Neurons):
             feedback = f"linear_features={self.linear_features}"
         if isinstance(self._recurrent, Conv2dFeedback):
             feedback = f"conv2d_channels={self.conv2d_channels}, kernel_size={self.kernel_size}"
+        if isinstance(self._recurrent, LayerFeedback):
+            feedback = f"recurrent={self._recurrent.given}"
         return f"RLeaky(beta={self._beta.tolist()}, {feedback})"
 
     @property
@@ -148,12 +191,34 @@ class RLeaky(Neurons):
             "linear_features": self.linear_features,
             "conv2d_channels": self.conv2d_channels,
             "kernel_size": self.kernel_size,
+            "recurrent": self._recurrent.config,
             "learn_recurrent": self.learn_recurrent,
         }
 
     def _draw(self, rng: np.random.Generator) -> dict[str, tuple[Array, bool]]:
         drawn = {name: (array, self.learn_recurrent) for name, array in self._recurrent.draw(rng).items()}
         return super()._draw(rng) | drawn
+
+    @property
+    def _inner(self) -> tuple[Layer, ...]:
+        return self._recurrent.layers
+
+    def _build(self, dtype: np.dtype[Any] | None = None, rng: np.random.Generator | None = None) -> None:
+        if self._built:
+            return
+        dtype = self._dtype or dtype or np.dtype("float32")
+        other = self._not_of(dtype)
+        if other is not None:
+            raise ValueError(f"{other!r} is {other._dtype}; the layer whose feedback it is in is {dtype}")
+        super()._build(dtype, rng)
+        assert self._dtype is not None
+        assert self._rng is not None
+        for name, layer in zip(self._recurrent.names, self._inner, strict=True):
+            layer._build(self._dtype, self._rng)
+            for own, parameter in layer._parameters.items():
+                if not self.learn_recurrent:
+                    parameter.gradient = None
+                self._parameters[f"{name}.{own}"] = parameter
 
     def out_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         """The shape of the neurons, which is that of their input."""
@@ -203,24 +268,38 @@ class RLeaky(Neurons):
         TypeError, ValueError
             if an argument is not an array of the layer's dtype and such a shape.
         """
+        self._rest()
         return self._forward(current, spk0, mem0)
 
-    def __call__(self, x: npt.ArrayLike, spk: npt.ArrayLike, mem: npt.ArrayLike) -> tuple[Array, Array]:
-        """One step, from the state of the step before: spikes and membranes, shaped as x.
+    def __call__(self, x: npt.ArrayLike, spk: npt.ArrayLike | None = None, mem: npt.ArrayLike | None = None) -> Any:
+        """One step: spikes and membranes, shaped as x; with init_hidden the spikes, and the membranes if output.
 
-        x is (N,) or (C, H, W), or has a batch axis before these; numbers of another type are converted.
+        x is (N,) or (C, H, W), or has a batch axis before these; numbers of another type are converted. spk and mem are
+        the state after the step before; left out, what the last call left, or zeros where that has another shape.
+
+        Raises
+        ------
+        TypeError, ValueError
+            if spk or mem is given to a layer with init_hidden, or an argument has another shape.
         """
         return self._call(x, spk, mem)
 
     def init_rleaky(self) -> tuple[Array, Array]:
-        """Spikes and membranes before the first step: zeros that fit any shape."""
-        return np.zeros((), self.dtype), np.zeros((), self.dtype)
+        """Spikes and membranes before the first step: zeros that fit any shape; reset_mem by snnTorch's older name."""
+        spk, mem = self.reset_mem()
+        return spk, mem
 
-    def _feedback(self) -> tuple[Any, ...]:
-        return self._recurrent.forward(self)
+    def _rest(self) -> None:
+        self._recurrent.rest()
 
-    def _feedback_back(self) -> tuple[Any, ...]:
-        return self._recurrent.backward(self)
+    def _steps(self, x: Array, *state: Array) -> tuple[Array, ...]:
+        return self._forward(x, *state)
+
+    def _lif_forward(self, current: Array, spk0: Array) -> None:
+        self._recurrent.over_time(self, current, spk0)
+
+    def _lif_backward(self, dspk: Array | None, dmem: Array | None, initial: bool) -> tuple[Array | None, Array]:
+        return self._recurrent.back_over_time(self, dspk, dmem, initial)
 
     def _prepare_back(self, input_gradient: bool) -> None:
         self._recurrent.prepare(self)
@@ -231,4 +310,5 @@ class RLeaky(Neurons):
 
     def _finish_back(self, add: bool = False) -> None:
         super()._finish_back(add)
-        self._recurrent.finish(self, add)
+        if self.learn_recurrent:
+            self._recurrent.finish(self, add)

@@ -7,6 +7,7 @@ from .bits import count_bits, num_words, scale_neurons, unpack
 from .conv import conv_backward, padded_shape
 from .dense import (
     BLOCK,
+    add,
     find_active,
     linear_backward,
     linear_backward_input,
@@ -31,6 +32,7 @@ __all__ = [
     "BLOCK",
     "MOST_THREADS",
     "adam",
+    "add",
     "at_step_backward",
     "available_threads",
     "cache_folder",

@@ -80,6 +80,17 @@ def pack_nonzero(x, bits):
 
 
 @part
+def keep_nonzero(x, bits):
+    """Clear the bits where the row x is 0."""
+    n, width = x.shape[0], lanes(x)
+    for w in range(bits.shape[0]):
+        word = ZERO
+        for c in range(64 * w, min(64 * w + 64, n), width):
+            word |= differ(load_part(x, c, n - c), zero(x)) << np.uint64(c - 64 * w)
+        bits[w] &= word
+
+
+@part
 def store4(row, c, width, v0, v1, v2, v3):
     """Four vectors into a row, from row[c] on."""
     store(row, c, v0)

@@ -134,6 +134,15 @@ def sum_over_time(begin, end, d, out):
                 out[b, n] += d[t, b, n]
 
 
+@kernel(lambda x, *_: x.shape[1], grain=BLOCK)
+def add(begin, end, x, y, out):
+    """out = x + y, all (T, B, N)."""
+    for t in range(x.shape[0]):
+        for b in range(begin, end):
+            for n in range(x.shape[2]):
+                out[t, b, n] = x[t, b, n] + y[t, b, n]
+
+
 @kernel(lambda a, *_: a.shape[0], grain=256)
 def transpose(begin, end, a, out):
     """out = a^T, in squares that stay in cache; a (I, O), out (O, I) written in full."""
@@ -146,6 +155,7 @@ def transpose(begin, end, a, out):
 
 __all__ = [
     "BLOCK",
+    "add",
     "find_active",
     "linear_backward",
     "linear_backward_input",

@@ -21,7 +21,7 @@ import numba
 import numpy as np
 
 from ._compile import copied, kernel, part, rules
-from .bits import add_chosen, add_rows, pack_above, pack_nonzero
+from .bits import add_chosen, add_rows, keep_nonzero, pack_above, pack_nonzero
 from .conv import correlate_sample
 from .dense import BLOCK, product
 
@@ -29,43 +29,82 @@ NO_BITS = np.zeros(1, np.uint64)  # where there is a sample in floats
 
 spike, surrogate = rules.spike, rules.surrogate
 lif_potential, lif_settle, lif_through_leak = rules.lif_potential, rules.lif_settle, rules.lif_through_leak
-lif_adjoint, lif_dthreshold = rules.lif_adjoint, rules.lif_dthreshold
+lif_adjoint, lif_dthreshold, nearest = rules.lif_adjoint, rules.lif_dthreshold, rules.nearest
 
 
 @part
-def step_row(u, i, beta, threshold, reset, delay, mem):
-    """Eqs. (1), (2) and (4) for a row of neurons: i becomes m, and mem is written if it is not i."""
+def potential_row(u, i, beta, threshold, levels, reset):
+    """Eqs. (1) and (2) for a row of neurons: i becomes m."""
     for n in range(i.shape[0]):
         i[n] = lif_potential(u[n], i[n], beta[n], threshold[n], reset)
-    if not delay:
+    if levels is not None:
         for n in range(i.shape[0]):
-            mem[n] = lif_settle(i[n], spike(u[n] - threshold[n]), threshold[n], reset)
+            i[n] = nearest(i[n], levels)
 
 
 @part
-def surrogate_row(m, threshold, kind, a, b, h):
+def find_winners(m, threshold, n, winner):
+    """For each sample of n neurons in a row: 1 at the largest m - theta, the first of equals, and 0 elsewhere."""
+    winner[:] = 0
+    for first in range(0, m.shape[0], n):
+        best = first
+        for k in range(first + 1, first + n):
+            if m[k] - threshold[k] > m[best] - threshold[best]:
+                best = k
+        winner[best] = 1
+
+
+@part
+def fired(m, threshold, winner, block, n):
+    """Eq. (3) for neuron n of a row; winner None: without inhibition."""
+    s = spike(m[n] - threshold[n])
+    if winner is None:
+        return s
+    return s * winner[block, n]
+
+
+@part
+def settle_row(u, m, threshold, winner, block, reset, mem):
+    """Eq. (4) without reset_delay for a row of neurons."""
+    for n in range(m.shape[0]):
+        s = fired(m, threshold, winner, block, n)
+        mem[n] = lif_settle(m[n], s, spike(u[n] - threshold[n]), threshold[n], reset)
+
+
+@part
+def surrogate_row(m, threshold, winner, block, kind, a, b, h):
     """h(m - theta) for a row of neurons."""
     for n in range(m.shape[0]):
         h[n] = surrogate(m[n] - threshold[n], kind, a, b)
+    if winner is not None:
+        for n in range(m.shape[0]):
+            h[n] *= winner[block, n]
 
 
 @part
-def adjoint_row(dspk, carry_spk, dmem, next_d, m, u, mem, beta, threshold, h, reset, delay, d):
+def adjoint_row(dspk, carry_spk, dmem, next_d, m, u, mem, beta, threshold, winner, block, h, reset, delay, d):
     """Eqs. (5), (6) and (11) for a row of neurons; next_d is d[t+1], u the membrane before the step, mem after."""
     for n in range(d.shape[0]):
         a_s = dspk[n] + carry_spk[n]
         a_u = dmem[n] + beta[n] * lif_through_leak(next_d[n], mem[n], threshold[n], reset)
-        d[n] = lif_adjoint(a_s, a_u, m[n], u[n], threshold[n], h[n], reset, delay)
+        s = fired(m, threshold, winner, block, n)
+        d[n] = lif_adjoint(a_s, a_u, m[n], s, u[n], threshold[n], h[n], reset, delay)
 
 
 @part
-def learn_row(dspk, carry_spk, dmem, next_d, m, u, mem, beta, threshold, h, reset, delay, d, dbeta, dthreshold):
-    """Eqs. (7) and (8) for a row of neurons: adds to dbeta and dthreshold."""
+def learn_row(
+    dspk, carry_spk, dmem, next_d, m, u, mem, beta, threshold, winner, block, first, h, reset, delay, d, dbeta,
+    dthreshold,
+):  # fmt: skip
+    """Eqs. (7) and (8) for a row of neurons, the one that begins at `first` of the winners: adds to both gradients."""
     for n in range(d.shape[0]):
         a_s = dspk[n] + carry_spk[n]
         a_u = dmem[n] + beta[n] * lif_through_leak(next_d[n], mem[n], threshold[n], reset)
+        s = spike(m[n] - threshold[n])
+        if winner is not None:
+            s *= winner[block, first + n]
         dbeta[n] += lif_through_leak(d[n], u[n], threshold[n], reset) * u[n]
-        dthreshold[n] += lif_dthreshold(a_s, a_u, m[n], u[n], threshold[n], h[n], d[n], reset, delay)
+        dthreshold[n] += lif_dthreshold(a_s, a_u, m[n], s, u[n], threshold[n], h[n], d[n], reset, delay)
 
 
 @part
@@ -89,7 +128,24 @@ def feedback_row(bits, spk, weight, image, padded, i):
 
 @kernel(lambda current, *_: current.shape[1], grain=BLOCK)
 def lif_forward(
-    begin, end, current, weight, bias, image, padded, beta, threshold, spk0, mem0, reset, delay, mem, potential, spk
+    begin,
+    end,
+    current,
+    weight,
+    bias,
+    image,
+    padded,
+    beta,
+    threshold,
+    levels,
+    winner,
+    spk0,
+    mem0,
+    reset,
+    delay,
+    mem,
+    potential,
+    spk,
 ):
     """Eqs. (1) to (4) and (9) over all steps.
 
@@ -101,6 +157,8 @@ def lif_forward(
     image : (H, W)                           with conv2d, else None, as is padded
     padded : (ceil(B/BLOCK), C, Hp, Wp)      to work in; zeros outside of the middle
     beta, threshold : (K N,) float           the N values repeated K times, see rows_together
+    levels : None or (L,) float              of state_quant, ascending
+    winner : None or (ceil(B/BLOCK), K N)    to work in, with inhibition
     spk0, mem0 : (B, N) float                the state before the first step
     reset, delay : int, bool                 see rules.py
     mem : (T, B, N) float                    written in full: u
@@ -113,7 +171,8 @@ def lif_forward(
     for first in range(begin, end, together):
         last = min(first + together, end)
         size = (last - first) * n
-        room = None if padded is None else padded[first // BLOCK]
+        block = first // BLOCK
+        room = None if padded is None else padded[block]
         for t in range(steps):
             for b in range(first, last):
                 i = potential[t, b]
@@ -125,12 +184,18 @@ def lif_forward(
                     feedback_row(spk[t, b], None, weight, image, room, i)
             u = mem[t - 1, first:last].reshape(size) if t > 0 else mem0[first:last].reshape(size)
             m = potential[t, first:last].reshape(size)
-            step_row(u, m, beta[:size], threshold[:size], reset, delay, mem[t, first:last].reshape(size))
+            potential_row(u, m, beta[:size], threshold[:size], levels, reset)
+            if winner is not None:
+                find_winners(m, threshold, n, winner[block])
+            if not delay:
+                settle_row(u, m, threshold[:size], winner, block, reset, mem[t, first:last].reshape(size))
             for b in range(first, last):
                 pack_above(potential[t, b], threshold[:n], spk[t + 1, b])
+                if winner is not None:
+                    keep_nonzero(winner[block, (b - first) * n : (b - first + 1) * n], spk[t + 1, b])
 
 
-@kernel(lambda dspk, dmem, weight, image, padded, beta, threshold, mem0, mem, *_: mem.shape[1], grain=BLOCK)
+@kernel(lambda dspk, dmem, weight, image, padded, beta, threshold, winner, mem0, mem, *_: mem.shape[1], grain=BLOCK)
 def lif_backward(
     begin,
     end,
@@ -141,6 +206,7 @@ def lif_backward(
     padded,
     beta,
     threshold,
+    winner,
     mem0,
     mem,
     potential,
@@ -195,14 +261,18 @@ def lif_backward(
                 h = dmem0[low:high].reshape(size)  # to work in until the end
                 d = dcurrent[t, low:high].reshape(size)
                 after = mem[t, low:high].reshape(size)
-                surrogate_row(m, threshold[:size], kind, a, b, h)
-                adjoint_row(gs, carry, gu, next_d, m, u, after, beta[:size], threshold[:size], h, reset, delay, d)
+                if winner is not None:
+                    find_winners(m, threshold, n, winner[block])
+                surrogate_row(m, threshold[:size], winner, block, kind, a, b, h)
+                adjoint_row(
+                    gs, carry, gu, next_d, m, u, after, beta[:size], threshold[:size], winner, block, h, reset, delay, d
+                )
                 if learn:
                     for k in range(0, size, n):
                         learn_row(
                             gs[k : k + n], carry[k : k + n], gu[k : k + n], next_d[k : k + n], m[k : k + n],
-                            u[k : k + n], after[k : k + n], beta[:n], threshold[:n], h[k : k + n], reset, delay,
-                            d[k : k + n], dbeta[block], dthreshold[block],
+                            u[k : k + n], after[k : k + n], beta[:n], threshold[:n], winner, block, k, h[k : k + n],
+                            reset, delay, d[k : k + n], dbeta[block], dthreshold[block],
                         )  # fmt: skip
             if weight is not None and (t > 0 or initial):
                 if weight.ndim == 1:

@@ -1,0 +1,198 @@
+"""What all spiking layers share: threshold, surrogate, reset, hidden state, and calls step by step."""
+
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from ..kernels import rules
+from ..quant import StateQuant
+from ..surrogate import Surrogate, atan
+from .base import Array, Layer
+
+RESETS = {"subtract": rules.SUBTRACT, "zero": rules.ZERO, "none": rules.NONE}
+
+
+class Spiking(Layer):
+    """A layer with a state that it carries from step to step; the arguments are those of Leaky, RLeaky and SLSTM."""
+
+    states: ClassVar[tuple[str, ...]]  # the names of the state's arrays, as they follow the input of a call
+    resets = RESETS
+
+    def __init__(
+        self,
+        threshold: npt.ArrayLike,
+        spike_grad: Surrogate | None,
+        surrogate_disable: bool,
+        init_hidden: bool,
+        learn_threshold: bool,
+        reset_mechanism: str,
+        state_quant: StateQuant | bool,
+        output: bool,
+        dtype: npt.DTypeLike | None,
+        seed: int | None,
+    ) -> None:
+        super().__init__(dtype, seed)
+        self._threshold = check_numbers("threshold", threshold)
+        if spike_grad is not None and not isinstance(spike_grad, Surrogate):
+            raise TypeError(f"spike_grad must be a surrogate, such as surrogate.atan(); got {spike_grad!r}")
+        if spike_grad is not None and surrogate_disable:
+            raise ValueError(f"spike_grad={spike_grad.name} and surrogate_disable=True contradict each other")
+        if not isinstance(reset_mechanism, str) or reset_mechanism not in RESETS:
+            raise ValueError(f"reset_mechanism must be one of {', '.join(RESETS)}; got {reset_mechanism!r}")
+        if state_quant is not False and not isinstance(state_quant, StateQuant):
+            raise TypeError(f"state_quant must be made by functional.quant.state_quant, or False; got {state_quant!r}")
+        self.spike_grad = spike_grad or atan()
+        self.surrogate_disable = bool(surrogate_disable)
+        self.init_hidden = bool(init_hidden)
+        self.learn_threshold = bool(learn_threshold)
+        self.reset_mechanism = reset_mechanism
+        self.state_quant = state_quant
+        self.output = bool(output)
+        self._hidden: tuple[Array, ...] | None = None  # the state after the last call
+        self._start: tuple[Array | None, ...] = ()  # the state that the next run over time begins at; (): rest
+        self._chained = False  # whether a run goes on where the last one ended, and back: as a feedback's layers do
+        self._later: tuple[Array | None, ...] = ()  # the gradient of the state after the steps, from the run after it
+
+    @property
+    def config(self) -> dict[str, Any]:
+        surrogate = self.spike_grad
+        if surrogate.function is not None:
+            raise TypeError(f"spike_grad of {self!r} is a function, which cannot be written down; use one with a name")
+        return {
+            "layer": type(self).__name__,
+            "threshold": self._threshold.tolist(),
+            "spike_grad": {"name": surrogate.name, "a": surrogate.a, "b": surrogate.b},
+            "surrogate_disable": self.surrogate_disable,
+            "init_hidden": self.init_hidden,
+            "learn_threshold": self.learn_threshold,
+            "reset_mechanism": self.reset_mechanism,
+            "state_quant": isinstance(self.state_quant, StateQuant) and list(self.state_quant.levels),
+            "output": self.output,
+            "dtype": None if self._dtype is None else self._dtype.name,
+        }
+
+    def _draw(self, rng: np.random.Generator) -> dict[str, tuple[Array, bool]]:
+        return {"threshold": (self._threshold, self.learn_threshold)}
+
+    def _fits(self, arrays: dict[str, Array], shape: tuple[int, ...]) -> None:
+        """Refuse arrays that do not broadcast to the neurons' shape."""
+        for name, array in arrays.items():
+            try:
+                fits = np.broadcast_shapes(array.shape, shape) == shape
+            except ValueError:
+                fits = False
+            if not fits:
+                raise ValueError(f"{name} of shape {array.shape} does not fit neurons of shape {shape}")
+
+    def _levels(self) -> Array | None:
+        """The levels of state_quant, for a kernel."""
+        if not isinstance(self.state_quant, StateQuant):
+            return None
+        levels = self._work.empty("levels", (len(self.state_quant.levels),), self.dtype)
+        levels[:] = self.state_quant.levels
+        return levels
+
+    def _run_back(self, dy: Array | None, input_gradient: bool, dmem: Array | None = None) -> Array | None:
+        """Backward from dL/dspk and dL/dmem."""
+        raise NotImplementedError
+
+    def _steps(self, x: Array, *state: Array) -> tuple[Array, ...]:
+        """What a call gives, at all steps of x (T, B, ...) or (T, ...), from a state (B, ...) or (...)."""
+        raise NotImplementedError
+
+    def _state_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """The shape of the state for an input of one step."""
+        return shape
+
+    def _call(self, x: npt.ArrayLike, *given: npt.ArrayLike | None) -> Any:
+        """One step, from the state given or else the one that the last call left."""
+        if self.init_hidden and any(s is not None for s in given):
+            names = " and ".join(self.states)
+            raise TypeError(f"{names} must not be given where init_hidden=True: the layer keeps them itself")
+        x = np.asarray(x, self.dtype)
+        shape = self._state_shape(x.shape)
+        hidden = self._hidden
+        if hidden is None or hidden[0].shape != shape:
+            self._rest()
+            hidden = tuple(np.zeros(shape, self.dtype) for _ in self.states)
+        state = []
+        for name, s, kept in zip(self.states, given, hidden, strict=True):
+            s = kept if s is None else np.asarray(s, self.dtype)
+            if s.shape not in ((), shape):
+                raise ValueError(f"{name} must be {shape}, or one number; got {s.shape}")
+            state.append(np.broadcast_to(s, shape).copy())
+        made = tuple(array[0] for array in self._steps(x[None], *state))
+        self._hidden = made[-len(state) :]
+        return made[0] if self.init_hidden and not self.output else made
+
+    def _rest(self) -> None:
+        """Forget what a feedback's layers carry."""
+
+    def _end(self) -> tuple[Array | None, ...]:
+        """The state after the last step of a run, for one that goes on there."""
+        raise NotImplementedError
+
+    def reset_mem(self) -> Any:
+        """Forget the state of the last call: the next one without a state begins at rest. Returns it: zeros."""
+        self._hidden = None
+        self._rest()
+        rest = tuple(np.zeros((), self.dtype) for _ in self.states)
+        return rest if len(rest) > 1 else rest[0]
+
+    def firing_rate(self) -> float:
+        """The share of neurons and steps that spiked in the last forward pass, in [0, 1].
+
+        Raises
+        ------
+        RuntimeError
+            if there was no forward pass.
+        """
+        if not self._tape:
+            raise RuntimeError("firing_rate needs a forward pass before it")
+        bits = self._tape["spikes"].bits
+        counts = self._work.empty("counts", bits.shape[1:2], np.int64)
+        self._kernels.count_bits(bits, counts)
+        spikes: int = counts.sum()
+        return float(spikes / self._tape["mem"].size)
+
+    @property
+    def mem(self) -> Array:
+        """The membranes (T, B, ...) of the last forward pass.
+
+        Raises
+        ------
+        RuntimeError
+            if there was no forward pass.
+        """
+        if not self._tape:
+            raise RuntimeError("mem needs a forward pass before it")
+        mem: Array = self._tape["mem"]
+        return mem.reshape(*mem.shape[:2], *self._tape["shape"])
+
+    def _learn(self, name: str, partial: str, add: bool, factor: Array | int = 1) -> None:
+        """The gradient of a parameter, if it learns: the total of an array of the tape times a factor."""
+        parameter = self._parameters[name]
+        if parameter.gradient is not None:
+            if not add:
+                parameter.gradient[...] = 0
+            if self._tape[partial] is not None:
+                parameter.gradient += self._total(partial, parameter.value.shape) * factor
+
+    def _total(self, name: str, shape: tuple[int, ...]) -> Array:
+        """The sum of an array (blocks, N) of the tape over blocks, and over the neurons that share a parameter."""
+        total: Array = self._tape[name].sum(axis=0).reshape(self._tape["shape"])
+        total = np.asarray(total.sum(axis=tuple(range(total.ndim - len(shape)))))
+        shared = tuple(k for k, size in enumerate(shape) if size == 1)
+        return np.asarray(total.sum(axis=shared, keepdims=True)).reshape(shape)
+
+
+def check_numbers(name: str, value: npt.ArrayLike) -> Array:
+    """A finite number, or an array of them, as float64."""
+    try:
+        array = np.array(value, np.float64)
+    except (TypeError, ValueError):
+        raise TypeError(f"{name} must be a number or an array of numbers; got {value!r}") from None
+    if not np.isfinite(array).all():
+        raise ValueError(f"{name} must be finite; got {value!r}")
+    return array
