@@ -14,11 +14,12 @@ __version__ = "0.1.0"
 
 from . import datasets, functional, optim, spikegen, surrogate
 from .backend import get_num_threads, set_num_threads
-from .layers import Leaky, Linear, RLeaky
+from .layers import SLSTM, Leaky, Linear, RLeaky
 from .network import Network
 from .training import evaluate, fit
 
 __all__ = [
+    "SLSTM",
     "Leaky",
     "Linear",
     "Network",

@@ -13,6 +13,7 @@ from .layers.base import Array, Layer, Spikes, aligned, check_array, check_dtype
 from .layers.leaky import Leaky
 from .layers.linear import Linear
 from .layers.rleaky import RLeaky
+from .layers.slstm import SLSTM
 from .layers.spiking import Spiking
 from .quant import StateQuant
 
@@ -21,7 +22,7 @@ ALIGNMENT = 16  # each array begins at a multiple of this many numbers in the fl
 MOST_NESTED = 8  # feedbacks within feedbacks in a config
 
 # What a config may name, and nothing else: a config can come from a file of unknown origin.
-LAYERS: dict[str, type[Layer]] = {kind.__name__: kind for kind in (Leaky, Linear, RLeaky)}
+LAYERS: dict[str, type[Layer]] = {kind.__name__: kind for kind in (Leaky, Linear, RLeaky, SLSTM)}
 
 
 class Network:

@@ -108,6 +108,69 @@ def lif_through_leak(d, u, theta, reset):
     return d
 
 
+# Spiking LSTM: cell c, which users see as syn, and output h, which is the membrane, from those of the step before.
+#
+#    (l1) i, f, o = sig(.), g = tanh(.) of the four parts of x Wih^T + h Whh^T + b
+#    (l2) c' = f c + i g,   q = o tanh(c')
+#    (l3) h' = q - r theta | (1 - r) q | q,   r = H(h - theta)       subtract | zero | none; r is a constant backward
+#    (l4) s = H(h' - theta);   back, from a_s = dL/ds and a_h = dL/dh':  a = a_h + p a_s, p the surrogate's value,
+#         dL/dtheta = -p a_s, and -r a where (l3) subtracts theta
+#    (l5) a_q = (1 - r) a for zero, else a;   a_c += a_q o (1 - tanh(c')^2)
+#    (l6) di = a_c g i (1 - i),  df = a_c c f (1 - f),  dg = a_c i (1 - g^2),  do = a_q tanh(c') o (1 - o)
+#         dL/dc = f a_c,  dL/dh = (di, df, dg, do) Whh
+
+
+def logistic(x):
+    """Eq. (l1): sig(x) = 1 / (1 + exp(-x))."""
+    return type(x)(1) / (type(x)(1) + math.exp(-x))
+
+
+def lstm_cell(i, f, g, c):
+    """Eq. (l2): c'."""
+    return f * c + i * g
+
+
+def lstm_output(o, c):
+    """Eq. (l2): q, from c'."""
+    return o * math.tanh(c)
+
+
+def lstm_reset(q, h, theta, reset):
+    """Eq. (l3): h'."""
+    if reset == SUBTRACT:
+        return q - spike(h - theta) * theta
+    if reset == ZERO:
+        return q - spike(h - theta) * q
+    return q
+
+
+def lstm_dthreshold(through, a, h, theta, reset):
+    """Eq. (l4): this step's part of dL/dtheta; through is p a_s."""
+    if reset == SUBTRACT:
+        return -through - spike(h - theta) * a
+    return -through
+
+
+def lstm_through_reset(a, h, theta, reset):
+    """Eq. (l5): a_q."""
+    if reset == ZERO:
+        return a - spike(h - theta) * a
+    return a
+
+
+def lstm_adjoint(a_c, a_q, squashed, i, f, g, o, c):
+    """Eqs. (l5) and (l6): a_c, di, df, dg and do; squashed is tanh(c')."""
+    one = type(i)(1)
+    a_c += a_q * o * (one - squashed * squashed)
+    return (
+        a_c,
+        a_c * g * i * (one - i),
+        a_c * c * f * (one - f),
+        a_c * i * (one - g * g),
+        a_q * squashed * o * (one - o),
+    )
+
+
 # Surrogates: the derivative that stands for dH/dx in eq. (6). Each takes x and its two parameters a and b.
 
 

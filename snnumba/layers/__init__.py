@@ -4,5 +4,6 @@ from .base import Layer
 from .leaky import Leaky
 from .linear import Linear
 from .rleaky import RLeaky
+from .slstm import SLSTM
 
-__all__ = ["Layer", "Leaky", "Linear", "RLeaky"]
+__all__ = ["SLSTM", "Layer", "Leaky", "Linear", "RLeaky"]

@@ -265,7 +265,7 @@ class Layer:
         self._dtype = self._dtype or dtype or np.dtype("float32")
         self._rng = self._rng or rng or np.random.default_rng()
         for name, (drawn, learnable) in self._draw(self._rng).items():
-            outputs_last = name.endswith("weight")
+            outputs_last = name.split(".")[-1].startswith("weight")
             stored = np.moveaxis(drawn, 0, -1) if outputs_last else drawn
             value = np.array(stored, self._dtype, order="C")
             self._parameters[name] = Parameter(value, np.zeros_like(value) if learnable else None, outputs_last)

@@ -41,6 +41,7 @@ class Neurons(Spiking):
             spike_grad,
             surrogate_disable,
             init_hidden,
+            inhibition,
             learn_threshold,
             reset_mechanism,
             state_quant,
@@ -49,7 +50,6 @@ class Neurons(Spiking):
             seed,
         )
         self._beta = check_numbers("beta", beta)
-        self.inhibition = bool(inhibition)
         self.learn_beta = bool(learn_beta)
         self.reset_delay = bool(reset_delay)
         self.dspk0: Array | None = None
@@ -59,7 +59,6 @@ class Neurons(Spiking):
     def config(self) -> dict[str, Any]:
         return super().config | {
             "beta": self._beta.tolist(),
-            "inhibition": self.inhibition,
             "learn_beta": self.learn_beta,
             "reset_delay": self.reset_delay,
         }
@@ -152,15 +151,6 @@ class Neurons(Spiking):
             self._kernels.sum_over_time(dcurrent, total[0])
             dcurrent = total
         return dcurrent.reshape(len(dcurrent), whole[1], *tape["shape"])
-
-    def _sum(self, x: Array | None, y: Array | None) -> Any:
-        """x + y of two arrays (T, B, N), or of (B, N) for T = 1; None is zero."""
-        if x is None or y is None:
-            return x if y is None else y.reshape(-1, *y.shape[-2:])
-        x, y = (array.reshape(-1, *array.shape[-2:]) for array in (x, y))
-        total = self._work.empty("sum", x.shape, self.dtype)
-        self._kernels.add(x, y, total)
-        return total
 
     def _end(self) -> tuple[Array | None, ...]:
         """The state after the last step, spk0 and mem0 of a run that goes on there."""

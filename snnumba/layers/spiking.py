@@ -25,6 +25,7 @@ class Spiking(Layer):
         spike_grad: Surrogate | None,
         surrogate_disable: bool,
         init_hidden: bool,
+        inhibition: bool,
         learn_threshold: bool,
         reset_mechanism: str,
         state_quant: StateQuant | bool,
@@ -45,6 +46,7 @@ class Spiking(Layer):
         self.spike_grad = spike_grad or atan()
         self.surrogate_disable = bool(surrogate_disable)
         self.init_hidden = bool(init_hidden)
+        self.inhibition = bool(inhibition)
         self.learn_threshold = bool(learn_threshold)
         self.reset_mechanism = reset_mechanism
         self.state_quant = state_quant
@@ -65,6 +67,7 @@ class Spiking(Layer):
             "spike_grad": {"name": surrogate.name, "a": surrogate.a, "b": surrogate.b},
             "surrogate_disable": self.surrogate_disable,
             "init_hidden": self.init_hidden,
+            "inhibition": self.inhibition,
             "learn_threshold": self.learn_threshold,
             "reset_mechanism": self.reset_mechanism,
             "state_quant": isinstance(self.state_quant, StateQuant) and list(self.state_quant.levels),
@@ -125,6 +128,15 @@ class Spiking(Layer):
         made = tuple(array[0] for array in self._steps(x[None], *state))
         self._hidden = made[-len(state) :]
         return made[0] if self.init_hidden and not self.output else made
+
+    def _sum(self, x: Array | None, y: Array | None) -> Any:
+        """x + y of two arrays (T, B, N), or of (B, N) for T = 1; None is zero."""
+        if x is None or y is None:
+            return x if y is None else y.reshape(-1, *y.shape[-2:])
+        x, y = (array.reshape(-1, *array.shape[-2:]) for array in (x, y))
+        total = self._work.empty("sum", x.shape, self.dtype)
+        self._kernels.add(x, y, total)
+        return total
 
     def _rest(self) -> None:
         """Forget what a feedback's layers carry."""

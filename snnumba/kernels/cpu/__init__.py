@@ -26,6 +26,7 @@ from .loss import (
     peak_forward,
     squared_error,
 )
+from .lstm import lstm_backward, lstm_backward_with, lstm_forward
 from .optimizer import adam, clip, scale, sgd, sum_of_squares
 
 __all__ = [
@@ -52,6 +53,9 @@ __all__ = [
     "linear_backward",
     "linear_backward_input",
     "linear_forward",
+    "lstm_backward",
+    "lstm_backward_with",
+    "lstm_forward",
     "num_words",
     "one_to_one_backward",
     "padded_shape",

@@ -291,17 +291,21 @@ def lif_backward(
                     dmem0[r, k] = beta[k] * lif_through_leak(dcurrent[0, r, k], mem0[r, k], threshold[k], reset)
 
 
-@cache
-def lif_backward_with(function):
-    """lif_backward with a scalar function of the user's, x -> h(x), in place of rules.surrogate."""
+def with_surrogate(kernel, names, function):
+    """A kernel of a file with these names, with a scalar function x -> h(x) in place of rules.surrogate."""
     compiled = numba.njit(function, error_model="numpy")
 
     def surrogate(x, kind, a, b):
         return type(x)(compiled(x))
 
-    names = globals() | {"surrogate": part(surrogate, keep=False)}
-    names["surrogate_row"] = part(copied(surrogate_row, names), keep=False)
-    return lif_backward.with_names(names)
+    row = copied(surrogate_row, globals() | {"surrogate": part(surrogate, keep=False)})
+    return kernel.with_names(names | {"surrogate_row": part(row, keep=False)})
+
+
+@cache
+def lif_backward_with(function):
+    """lif_backward with a scalar function of the user's, x -> h(x), in place of rules.surrogate."""
+    return with_surrogate(lif_backward, globals(), function)
 
 
 @kernel(lambda spk0, spk, d, dweight: d.shape[1], grain=BLOCK)
