@@ -4,7 +4,8 @@
                    where there is one, schedule
     /weights       each array of the net under its name, in torch's layout: 0.weight, 1.recurrent.weight, ...
     /optimizer     the optimizer's arrays
-    /history       loss (steps,), seconds, accuracy, ... (epochs,); rates/1, ... (epochs,) of each spiking layer
+    /history       loss (steps,), seconds, accuracy, ... (epochs,), or empty; rates/1, ... (epochs,) of each spiking
+                   layer, metrics/<name>, ... (epochs,) of each metric
 
 Every array has its sha256 as an attribute. Nothing in a file is ever executed: names are looked up in fixed tables.
 """
@@ -28,6 +29,7 @@ from .training import History
 
 FORMAT, VERSION = "snnumba run", 1
 OPTIMIZERS: dict[str, type[Optimizer]] = {kind.__name__: kind for kind in (Adam, AdamW, SGD)}
+GROUPS = ("rates", "metrics", "validation_metrics")  # what of a history is a list for each of some names
 SCHEDULES: dict[str, type[Schedule]] = {kind.__name__: kind for kind in (StepLR, CosineAnnealingLR)}
 
 
@@ -192,21 +194,21 @@ def _arrays(file: Any, group: str) -> dict[str, Array]:
 
 
 def _history_arrays(history: History) -> dict[str, Array]:
-    arrays = {
-        field.name: np.asarray(getattr(history, field.name), np.float64)
-        for field in fields(History)
-        if field.name != "rates"
-    }
-    return arrays | {f"rates/{layer}": np.asarray(rates, np.float64) for layer, rates in history.rates.items()}
+    lists = {field.name: getattr(history, field.name) for field in fields(History) if field.name not in GROUPS}
+    for group in GROUPS:
+        lists |= {f"{group}/{name}": x for name, x in getattr(history, group).items()}
+    return {name: np.asarray(x, np.float64) for name, x in lists.items()}
 
 
 def _history(arrays: dict[str, Array]) -> History:
-    names = {field.name for field in fields(History)} - {"rates"}
+    names = {field.name for field in fields(History)} - set(GROUPS)
     if missing := names - arrays.keys():
         raise ValueError(f"damaged: no history/{min(missing)}")
     for name, x in arrays.items():
         if x.ndim != 1 or x.dtype != np.float64:
             raise ValueError(f"damaged: history/{name} must be one row of float64; got {x.dtype} {x.shape}")
-    lists = {name: arrays[name].tolist() for name in names - {"loss"}}
-    rates = {name.removeprefix("rates/"): x.tolist() for name, x in arrays.items() if name.startswith("rates/")}
-    return History(loss=arrays["loss"], rates=rates, **lists)
+    lists: dict[str, Any] = {name: arrays[name].tolist() for name in names - {"loss"}}
+    for group in GROUPS:
+        begin = f"{group}/"
+        lists[group] = {name.removeprefix(begin): x.tolist() for name, x in arrays.items() if name.startswith(begin)}
+    return History(loss=arrays["loss"], **lists)

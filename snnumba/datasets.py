@@ -10,7 +10,7 @@ import operator
 import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import h5py
 import numpy as np
@@ -25,6 +25,23 @@ MNIST = Path("data/mnist.h5")
 MAX_UNNAMED = 1000  # classes; a larger label in a set without class names is taken for an error
 LUMA = np.array([19595, 38470, 7471], np.float32) / 65536  # ITU-R 601, in the fixed point of PIL and torchvision
 CHUNK = 1024  # images transformed or checked at a time
+
+
+Layout = tuple[tuple[int, ...], npt.DTypeLike]  # the shape and the type of an array
+
+
+class Samples(Protocol):
+    """What a Loader hands out in batches: a Dataset, or a RegressionDataset of another kind of target."""
+
+    name: str
+    dtype: np.dtype[Any]
+    sample_shape: tuple[int, ...]
+
+    def __len__(self) -> int: ...
+
+    def layout(self, batch: int) -> tuple[Layout, Layout]: ...
+
+    def batch(self, indices: npt.ArrayLike, out: tuple[Array, Array] | None = None) -> tuple[Array, Array]: ...
 
 
 class Dataset:
@@ -110,6 +127,10 @@ class Dataset:
         x, y = self.batch(np.atleast_1d(picked))
         return (x, y) if np.ndim(picked) else (x[0], int(y[0]))
 
+    def layout(self, batch: int) -> tuple[Layout, Layout]:
+        """Shape and type of x and of y, of a batch of so many samples."""
+        return ((batch, *self.sample_shape), self.dtype), ((batch,), self.labels.dtype)
+
     def batch(self, indices: npt.ArrayLike, out: tuple[Array, Array] | None = None) -> tuple[Array, Array]:
         """Gather the samples at `indices`.
 
@@ -120,19 +141,8 @@ class Dataset:
 
         Returns: x, y. Raises: IndexError, ValueError, TypeError.
         """
-        picked = np.asarray(indices)
-        if picked.ndim != 1 or picked.dtype.kind not in "iu":
-            raise TypeError(f"indices must be (B,) integers; got {picked.dtype} {picked.shape}")
-        if picked.size and not (picked.min() >= 0 and picked.max() < len(self)):
-            raise IndexError(f"indices must be from 0 to {len(self) - 1}; got {picked.min()} to {picked.max()}")
-        picked = picked.astype(np.int64, order="C", copy=False)
-        shape = (len(picked), *self.sample_shape)
-        if out is None:
-            x, y = np.empty(shape, self.dtype), np.empty(len(picked), np.int64)
-        else:
-            x, y = out
-            _check_out("x", x, shape, self.dtype)
-            _check_out("y", y, shape[:1], self.labels.dtype)
+        picked = check_indices(indices, len(self))
+        x, y = check_out(out, self.layout(len(picked)))
         rows = x.reshape(len(picked), self._rows.shape[1])
         kernels.gather(self._rows, self.labels, picked, *self._normal, rows, y)
         return x, y
@@ -143,7 +153,7 @@ class Loader:
 
     Parameters
     ----------
-    dataset : Dataset
+    dataset : Dataset or RegressionDataset
     batch_size : samples in a batch
     shuffle : whether to permute; the permutation depends on `seed` and the epoch alone
     drop_last : whether to leave out the last batch where it is short
@@ -158,7 +168,7 @@ class Loader:
 
     def __init__(
         self,
-        dataset: Dataset,
+        dataset: Samples,
         batch_size: int = 128,
         *,
         shuffle: bool = True,
@@ -340,10 +350,26 @@ def _check_finite(images: Array, dtype: np.dtype[Any]) -> None:
             raise ValueError(f"images[{', '.join(map(str, where))}] must be finite; got {images[where]}")
 
 
-def _check_out(name: str, array: Array, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
-    if array.shape != shape or array.dtype != dtype or not array.flags.c_contiguous:
-        order = "" if array.flags.c_contiguous else ", not contiguous"
-        raise ValueError(f"out {name} must be {dtype} {shape}; got {array.dtype} {array.shape}{order}")
+def check_indices(indices: npt.ArrayLike, samples: int) -> npt.NDArray[np.int64]:
+    """indices as (B,) int64 in [0, samples)."""
+    picked = np.asarray(indices)
+    if picked.ndim != 1 or picked.dtype.kind not in "iu":
+        raise TypeError(f"indices must be (B,) integers; got {picked.dtype} {picked.shape}")
+    if picked.size and not (picked.min() >= 0 and picked.max() < samples):
+        raise IndexError(f"indices must be from 0 to {samples - 1}; got {picked.min()} to {picked.max()}")
+    return picked.astype(np.int64, order="C", copy=False)
+
+
+def check_out(out: tuple[Array, Array] | None, layouts: tuple[Layout, Layout]) -> tuple[Array, Array]:
+    """x and y of a batch: `out`, if it is laid out so, or new arrays."""
+    if out is None:
+        x, y = (np.empty(shape, dtype) for shape, dtype in layouts)
+        return x, y
+    for name, array, (shape, dtype) in zip("xy", out, layouts, strict=True):
+        if array.shape != shape or array.dtype != dtype or not array.flags.c_contiguous:
+            order = "" if array.flags.c_contiguous else ", not contiguous"
+            raise ValueError(f"out {name} must be {dtype} {shape}; got {array.dtype} {array.shape}{order}")
+    return out
 
 
 def _whole(name: str, value: Any, least: int) -> int:

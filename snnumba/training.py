@@ -2,25 +2,30 @@
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
-from .datasets import Dataset, Loader
+from .datasets import Dataset, Loader, Samples
 from .functional import accuracy_membrane, accuracy_rate
 from .layers.base import Array, check_size
 from .network import Network, check_net
+from .regression import RegressionDataset
 
 WATCH = 8  # steps from one look at firing rates, and at what the bar tells, to the next: each would cost 3% of a step
-METRICS = {"spk": accuracy_rate, "mem": accuracy_membrane}  # by the output that the loss reads
+ACCURACIES = {"spk": accuracy_rate, "mem": accuracy_membrane}  # by the output that the loss reads
+
+ACCURACY = "accuracy"  # what is measured where there are labels, whether metrics are asked for or not
+Metric = Callable[[Array, Array], float]  # of the output that the loss reads and the targets: a mean over the samples
 
 
 class Loss(Protocol):
-    """Value and gradient for an output (T, B, C) and labels (B,); `output` is "spk" or "mem", the one it reads."""
+    """Value and gradient for an output (T, B, C) and targets; `output` is "spk" or "mem", the one it reads."""
 
     @property
     def output(self) -> str: ...
@@ -43,16 +48,18 @@ class Optimizer(Protocol):
 class Evaluation:
     """How a net did on a data set; accuracy and rates lie in [0, 1].
 
-    accuracy : share of the samples it was right on
+    accuracy : share of the samples it was right on; None where they have no labels
     loss : mean over the samples; None where no loss was asked for
     rates : of each spiking layer, the share of neurons and steps that spiked, named as by Network.firing_rates
     samples : how many there were
+    metrics : of each metric that was asked for, the mean over the samples
     """
 
-    accuracy: float
+    accuracy: float | None
     loss: float | None
     rates: dict[str, float]
     samples: int
+    metrics: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass
@@ -60,8 +67,9 @@ class History:
     """What a training run measured; accuracies and rates lie in [0, 1].
 
     loss : (steps,) float64, of every training step
-    accuracy : of each epoch, over its training samples, each as the net was when it saw them
+    accuracy : of each epoch, over its training samples, each as the net was when it saw them; empty without labels
     validation_loss, validation_accuracy : after each epoch; empty where nothing was held out
+    metrics, validation_metrics : the same of each metric that was asked for
     rates : of each spiking layer, named as by Network.firing_rates; of each epoch, from every eighth training step
     seconds : of training in each epoch, validation not counted
 
@@ -74,6 +82,8 @@ class History:
     accuracy: list[float] = field(default_factory=list)
     validation_loss: list[float] = field(default_factory=list)
     validation_accuracy: list[float] = field(default_factory=list)
+    metrics: dict[str, list[float]] = field(default_factory=dict)
+    validation_metrics: dict[str, list[float]] = field(default_factory=dict)
     rates: dict[str, list[float]] = field(default_factory=dict)
     seconds: list[float] = field(default_factory=list)
 
@@ -93,42 +103,61 @@ class _Tally:
 
     def __init__(self) -> None:
         self.samples = 0
-        self._right = 0
         self._loss = 0.0
+        self._sums: dict[str, float] = {}
         self._rated = 0
         self._rates: dict[str, float] = {}
 
-    def add(self, samples: int, loss: float, accuracy: float) -> None:
+    def add(self, samples: int, loss: float, measured: dict[str, float]) -> None:
         self.samples += samples
-        self._right += round(accuracy * samples)
         self._loss += loss * samples
+        _accumulate(self._sums, measured, samples)
 
     def add_rates(self, samples: int, rates: dict[str, float]) -> None:
         self._rated += samples
-        for layer, rate in rates.items():
-            self._rates[layer] = self._rates.get(layer, 0.0) + rate * samples
-
-    @property
-    def accuracy(self) -> float:
-        return self._right / self.samples
+        _accumulate(self._rates, rates, samples)
 
     @property
     def loss(self) -> float:
         return self._loss / self.samples
 
     @property
+    def accuracy(self) -> float | None:
+        right = self._sums.get(ACCURACY)
+        return None if right is None else round(right) / self.samples  # right is a count but for rounding
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        return {name: total / self.samples for name, total in self._sums.items() if name != ACCURACY}
+
+    @property
     def rates(self) -> dict[str, float]:
         return {layer: total / self._rated for layer, total in self._rates.items()}
+
+    def __str__(self) -> str:
+        accuracy = "" if self.accuracy is None else f", accuracy {self.accuracy:.2%}"
+        return f"loss {self.loss:.4f}{accuracy}" + "".join(f", {k} {value:.4g}" for k, value in self.metrics.items())
+
+
+def _accumulate(sums: dict[str, float], values: dict[str, float], weight: int) -> None:
+    for name, value in values.items():
+        sums[name] = sums.get(name, 0.0) + value * weight
+
+
+def _append(lists: dict[str, list[float]], values: dict[str, float]) -> None:
+    for name, value in values.items():
+        lists.setdefault(name, []).append(value)
 
 
 def fit(
     net: Network,
-    train: Dataset | Loader,
+    train: Samples | Loader,
     loss_fn: Loss,
     optimizer: Optimizer,
     epochs: int = 5,
-    validation: Dataset | None = None,
+    validation: Samples | None = None,
     *,
+    metrics: Mapping[str, Metric] | None = None,
     batch_size: int | None = None,
     seed: int | None = None,
     progress: bool | None = None,
@@ -139,13 +168,14 @@ def fit(
     Parameters
     ----------
     net : Network
-    train : Dataset, shuffled anew for each epoch, a last short batch dropped
+    train : Dataset or RegressionDataset, shuffled anew for each epoch, a last short batch dropped
         or Loader, which sees to that itself and goes on at its own epoch
     loss_fn : such as functional.mse_count_loss(); the output it reads decides how accuracy is told
     optimizer : such as optim.Adam(net)
     epochs : int                   passes over the training data
-    validation : Dataset           evaluated after each epoch
-    batch_size, seed : int         of the shuffled batches of a Dataset; default 128 and 0
+    validation : as train          evaluated after each epoch
+    metrics : more to measure, such as {"error": error}: error(spk or mem, targets) is a mean over samples
+    batch_size, seed : int         of the shuffled batches of a data set; default 128 and 0
     progress : bool                a bar on stderr; None: where that is a terminal
     on_epoch : called as on_epoch(epoch, history) after each epoch, epoch counting from 1
 
@@ -175,6 +205,7 @@ def fit(
     for name, dataset in (("train", loader.dataset), ("validation", validation)):
         if dataset is not None:
             _check_dataset(name, dataset, net)
+    measures = _measures(loader.dataset, loss_fn, metrics)
 
     history = History()
     buffers = _buffers(loader.dataset, loader.batch_size)
@@ -192,38 +223,49 @@ def fit(
         with bar:
             for step, indices in enumerate(loader.indices(loader.epoch)):
                 x, y = _gathered(loader.dataset, indices, buffers)
-                losses[step], accuracy = _train_step(net, loss_fn, optimizer, x, y)
-                tally.add(len(indices), losses[step], accuracy)
+                losses[step], measured = _train_step(net, loss_fn, optimizer, measures, x, y)
+                tally.add(len(indices), losses[step], measured)
                 bar.update()
                 if step % WATCH == 0:
                     tally.add_rates(len(indices), net.firing_rates())
-                    bar.set_postfix_str(f"loss {tally.loss:.4f}, accuracy {tally.accuracy:.2%}", refresh=False)
+                    bar.set_postfix_str(str(tally), refresh=False)
         _check_finite(epoch, losses, net, optimizer)
         loader.epoch += 1
         history.seconds.append(time.perf_counter() - begun)
         history.loss = np.concatenate([history.loss, losses])
-        history.accuracy.append(tally.accuracy)
-        for layer, rate in tally.rates.items():
-            history.rates.setdefault(layer, []).append(rate)
+        if tally.accuracy is not None:
+            history.accuracy.append(tally.accuracy)
+        _append(history.metrics, tally.metrics)
+        _append(history.rates, tally.rates)
         if validation is not None:
-            result = evaluate(net, validation, loss_fn, loader.batch_size)
+            result = evaluate(net, validation, loss_fn, loader.batch_size, metrics=metrics)
             assert result.loss is not None
             history.validation_loss.append(result.loss)
-            history.validation_accuracy.append(result.accuracy)
+            if result.accuracy is not None:
+                history.validation_accuracy.append(result.accuracy)
+            _append(history.validation_metrics, result.metrics)
         if on_epoch is not None:
             on_epoch(epoch, history)
     return history
 
 
-def evaluate(net: Network, dataset: Dataset, loss_fn: Loss | None = None, batch_size: int = 128) -> Evaluation:
+def evaluate(
+    net: Network,
+    dataset: Samples,
+    loss_fn: Loss | None = None,
+    batch_size: int = 128,
+    *,
+    metrics: Mapping[str, Metric] | None = None,
+) -> Evaluation:
     """Run a net over every sample of a data set, the last short batch included, as it does when it is not trained.
 
     Parameters
     ----------
     net : Network
-    dataset : Dataset
-    loss_fn : the loss to report; None: none, and accuracy as accuracy_rate tells it
+    dataset : Dataset or RegressionDataset
+    loss_fn : the loss to report; None: none, and accuracy as accuracy_rate tells it, metrics of the spikes
     batch_size : int                 samples at a time; accuracy does not depend on it
+    metrics : more to measure, as in fit
 
     Raises
     ------
@@ -240,16 +282,19 @@ def evaluate(net: Network, dataset: Dataset, loss_fn: Loss | None = None, batch_
     if loss_fn is not None:
         _check_loss(loss_fn)
     _check_dataset("dataset", dataset, net)
+    measures = _measures(dataset, loss_fn, metrics)
     size = min(check_size("batch_size", batch_size), len(dataset))
     training = net.training
     net.eval()
     try:
-        return _evaluated(net, dataset, loss_fn, size)
+        return _evaluated(net, dataset, loss_fn, size, measures)
     finally:
         net.train(training)
 
 
-def _evaluated(net: Network, dataset: Dataset, loss_fn: Loss | None, size: int) -> Evaluation:
+def _evaluated(
+    net: Network, dataset: Samples, loss_fn: Loss | None, size: int, measures: dict[str, Metric]
+) -> Evaluation:
     """The evaluation of a net that is in the mode for it."""
     tally = _Tally()
     buffers = _buffers(dataset, size)
@@ -258,26 +303,30 @@ def _evaluated(net: Network, dataset: Dataset, loss_fn: Loss | None, size: int) 
         x, y = _gathered(dataset, every[begin : begin + size], buffers)
         output = _output(net, loss_fn, x)
         loss = 0.0 if loss_fn is None else loss_fn(output, y)[0]
-        tally.add(len(y), loss, _accuracy(loss_fn, output, y))
-        tally.add_rates(len(y), net.firing_rates())
+        samples = min(size, len(dataset) - begin)
+        tally.add(samples, loss, {name: measure(output, y) for name, measure in measures.items()})
+        tally.add_rates(samples, net.firing_rates())
         del output  # so that the next batch uses its memory
-    return Evaluation(tally.accuracy, None if loss_fn is None else tally.loss, tally.rates, tally.samples)
+    mean_loss = None if loss_fn is None else tally.loss
+    return Evaluation(tally.accuracy, mean_loss, tally.rates, tally.samples, tally.metrics)
 
 
-def _train_step(net: Network, loss_fn: Loss, optimizer: Optimizer, x: Array, y: Array) -> tuple[float, float]:
-    """Loss and accuracy of a batch, and one step of the optimizer.
+def _train_step(
+    net: Network, loss_fn: Loss, optimizer: Optimizer, measures: dict[str, Metric], x: Array, y: Array
+) -> tuple[float, dict[str, float]]:
+    """The loss of a batch and what is measured on it, and one step of the optimizer.
 
     A function of its own: what it holds of the net's work arrays is let go of at its end, and used by the next step.
     """
     output = _output(net, loss_fn, x)
     loss, gradient = loss_fn(output, y)
-    accuracy = _accuracy(loss_fn, output, y)
+    measured = {name: measure(output, y) for name, measure in measures.items()}
     if loss_fn.output == "mem":
         net.backward(dmem=gradient)
     else:
         net.backward(dspk=gradient)
     optimizer.step()
-    return loss, accuracy
+    return loss, measured
 
 
 def _output(net: Network, loss_fn: Loss | None, x: Array) -> Array:
@@ -286,15 +335,19 @@ def _output(net: Network, loss_fn: Loss | None, x: Array) -> Array:
     return mem if loss_fn is not None and loss_fn.output == "mem" else spk
 
 
-def _buffers(dataset: Dataset, batch_size: int) -> tuple[Array, Array]:
+def _buffers(dataset: Samples, batch_size: int) -> list[Array]:
     """Arrays for one batch."""
-    return np.empty((batch_size, *dataset.sample_shape), dataset.dtype), np.empty(batch_size, np.int64)
+    return [np.empty(shape, dtype) for shape, dtype in dataset.layout(batch_size)]
 
 
-def _gathered(dataset: Dataset, indices: Array, buffers: tuple[Array, Array]) -> tuple[Array, Array]:
+def _gathered(dataset: Samples, indices: Array, buffers: list[Array]) -> tuple[Array, Array]:
     """The samples at `indices`, in the buffers."""
-    x, y = buffers
-    return dataset.batch(indices, out=(x[: len(indices)], y[: len(indices)]))
+    layouts = dataset.layout(len(indices))
+    x, y = (
+        memory.reshape(-1)[: math.prod(shape)].reshape(shape)
+        for memory, (shape, _) in zip(buffers, layouts, strict=True)
+    )
+    return dataset.batch(indices, out=(x, y))
 
 
 def _loader(train: Any, batch_size: int | None, seed: int | None) -> Loader:
@@ -304,8 +357,8 @@ def _loader(train: Any, batch_size: int | None, seed: int | None) -> Loader:
             if given is not None:
                 raise ValueError(f"{name} is the Loader's, {its}, and cannot be given to fit as well; got {given!r}")
         return train
-    if not isinstance(train, Dataset):
-        raise TypeError(f"train must be a Dataset or a Loader; got {type(train).__name__}")
+    if not isinstance(train, Dataset | RegressionDataset):
+        raise TypeError(f"train must be a Dataset, a RegressionDataset or a Loader; got {type(train).__name__}")
     return Loader(train, 128 if batch_size is None else batch_size, seed=0 if seed is None else seed)
 
 
@@ -317,15 +370,27 @@ def _check_finite(epoch: int, losses: npt.NDArray[np.float64], net: Network, opt
             raise ValueError(f"epoch {epoch}: the training diverged, {name} is not finite any more; try a lower lr")
 
 
+def _measures(dataset: Samples, loss_fn: Loss | None, metrics: Any) -> dict[str, Metric]:
+    """What is to be measured on each batch, by its name."""
+    if metrics is not None and not (isinstance(metrics, Mapping) and all(map(callable, metrics.values()))):
+        raise TypeError(f"metrics must be functions by their names; got {metrics!r}")
+    measures = dict(metrics or {})
+    if ACCURACY in measures:
+        raise ValueError(f"metrics must have names of their own; {ACCURACY!r} is that of the labels'")
+    if isinstance(dataset, Dataset):
+        measures[ACCURACY] = partial(_accuracy, loss_fn)
+    return measures
+
+
 def _accuracy(loss_fn: Loss | None, output: Array, y: Array) -> float:
     """The share of samples that the output a loss reads gets right, of a population code where it is for one."""
-    metric = METRICS["spk" if loss_fn is None else loss_fn.output]
+    metric = ACCURACIES["spk" if loss_fn is None else loss_fn.output]
     num_classes = getattr(loss_fn, "num_classes", None)
     return metric(output, y, num_classes is not None, num_classes)
 
 
 def _check_loss(loss_fn: Any) -> None:
-    if isinstance(loss_fn, type) or not callable(loss_fn) or getattr(loss_fn, "output", None) not in METRICS:
+    if isinstance(loss_fn, type) or not callable(loss_fn) or getattr(loss_fn, "output", None) not in ACCURACIES:
         raise TypeError(f'loss_fn must be a loss whose output is "spk" or "mem"; got {loss_fn!r}')
     if getattr(loss_fn, "reduction", "mean") == "none":
         raise ValueError(f'loss_fn must give one number, by reduction="mean" or "sum"; got {loss_fn!r}')
@@ -333,13 +398,22 @@ def _check_loss(loss_fn: Any) -> None:
 
 def _check_dataset(name: str, dataset: Any, net: Network) -> None:
     """Refuse data that the net cannot take."""
-    if not isinstance(dataset, Dataset):
-        raise TypeError(f"{name} must be a Dataset; got {type(dataset).__name__}")
+    if not isinstance(dataset, Dataset | RegressionDataset):
+        raise TypeError(f"{name} must be a Dataset or a RegressionDataset; got {type(dataset).__name__}")
     shape = net.layers[0].in_shape
     if shape is not None and dataset.sample_shape != shape:
         raise ValueError(f"{name} must have samples of the shape {shape}, the net's input; got {dataset.sample_shape}")
     outputs = math.prod(net.shapes_for(dataset.sample_shape)[-1] or ())
     if dataset.dtype != net.dtype:
         raise ValueError(f"{name} must give {net.dtype}, the net's dtype; got {dataset.dtype}")
-    if dataset.num_classes > outputs:
-        raise ValueError(f"{name} must have at most {outputs} classes, the net's outputs; got {dataset.num_classes}")
+    if isinstance(dataset, Dataset):
+        if dataset.num_classes > outputs:
+            raise ValueError(
+                f"{name} must have at most {outputs} classes, the net's outputs; got {dataset.num_classes}"
+            )
+        return
+    targets = dataset.targets.shape[-1]
+    if targets != outputs:
+        raise ValueError(f"{name} must have {outputs} targets, one for each output of the net; got {targets}")
+    if dataset.num_steps not in (None, net.num_steps):
+        raise ValueError(f"{name} must have {net.num_steps} steps, as the net; got {dataset.num_steps}")

@@ -9,6 +9,7 @@ import snnumba as snn
 from snnumba import digits, optim, training
 from snnumba import functional as SF
 from snnumba.datasets import Dataset, Loader
+from snnumba.regression import RegressionDataset
 
 
 @pytest.fixture(scope="module")
@@ -168,6 +169,74 @@ def test_evaluate_reads_membranes_for_a_loss_of_membranes(splits):
     assert snn.evaluate(net, splits[1], SF.mse_membrane_loss()).accuracy == SF.accuracy_membrane(mem, y)
 
 
+def ramps(samples=10, num_steps=8, **options):
+    """Inputs that rise, and membranes that are to rise half as far."""
+    features = np.linspace(0, 1, num_steps)[:, None, None] * np.linspace(0.1, 1, samples)[:, None]
+    return RegressionDataset(features, features / 2, **options)
+
+
+def membrane_net(num_steps=8):
+    return snn.Network(
+        snn.Linear(1, 6), snn.Leaky(beta=0.5, threshold=0.2), snn.Linear(6, 1),
+        snn.Leaky(beta=0.5, reset_mechanism="none"), num_steps=num_steps, seed=0,
+    )  # fmt: skip
+
+
+def error(mem, targets):
+    return float(np.abs(mem - targets).mean())
+
+
+def test_a_net_is_fitted_to_targets_over_time():
+    net, loss_fn = membrane_net(), SF.mse_membrane_loss(time_var_targets=True)
+    before = snn.evaluate(net, ramps(), loss_fn)
+    history = snn.fit(net, ramps(40), loss_fn, optim.Adam(net, lr=0.02), 10, ramps(), batch_size=8)
+    assert history.validation_loss[-1] < before.loss / 4  # what is there to reach is 0; half the error remains at 1/4
+    assert history.accuracy == history.validation_accuracy == []
+    assert before.accuracy is None
+
+
+@pytest.mark.parametrize("batch_size", [1, 4, 10, 50])
+def test_a_metric_is_a_mean_over_the_samples(batch_size):
+    net, loss_fn = membrane_net(), SF.mse_membrane_loss(time_var_targets=True)
+    _, mem = net.forward(ramps().features)
+    result = snn.evaluate(net, ramps(), loss_fn, batch_size, metrics={"error": error})
+    assert result.samples == 10
+    assert result.metrics == pytest.approx({"error": error(mem, ramps().targets)}, rel=1e-6)  # another order of sums
+
+
+def test_metrics_are_kept_of_each_epoch_beside_accuracy(splits):
+    def silent(spk, labels):
+        return float((spk.sum((0, 2)) == 0).mean())
+
+    net = tutorial_net()
+    history = snn.fit(net, splits[0], count_loss(), optim.Adam(net), 2, splits[1], metrics={"silent": silent})
+    assert len(history.metrics["silent"]) == len(history.accuracy) == 2
+    result = snn.evaluate(net, splits[1], count_loss(), metrics={"silent": silent})
+    assert history.validation_metrics["silent"][-1] == result.metrics["silent"]
+
+
+@pytest.mark.parametrize(
+    ("train", "loss_fn", "kind", "message"),
+    [
+        (ramps(num_steps=7), SF.mse_membrane_loss(True), ValueError, "train must have 8 steps, as the net; got 7"),
+        (
+            RegressionDataset(np.zeros((6, 1)), np.zeros((6, 3))),
+            SF.mse_temporal_loss(True),
+            ValueError,
+            "train must have 1 targets, one for each output of the net; got 3",
+        ),
+        (ramps(), SF.mse_count_loss(), TypeError, "targets must be integers; got float32"),
+        (RegressionDataset(np.zeros((6, 1)), np.zeros((6, 1))), SF.mse_membrane_loss(True), ValueError, r"\(8, 2, 1\)"),
+    ],
+)
+def test_targets_that_do_not_fit_net_or_loss_are_refused_before_anything_is_changed(train, loss_fn, kind, message):
+    net = membrane_net()
+    before = net.vector.copy()
+    with pytest.raises(kind, match=message):
+        snn.fit(net, train, loss_fn, optim.Adam(net), batch_size=2)
+    np.testing.assert_array_equal(net.vector, before)
+
+
 def test_training_that_diverges_is_stopped_before_it_is_saved(splits):
     net, told = tutorial_net(), []
     with (
@@ -230,13 +299,26 @@ def test_a_training_step_after_the_first_allocates_no_array(splits, loss_fn):
     net = tutorial_net(hidden=128, num_steps=10)
     optimizer = optim.Adam(net)
     buffers = training._buffers(splits[0], 128)
+    measures = training._measures(splits[0], loss_fn, None)
     indices = np.arange(128)
     net.forward(splits[0].batch(indices)[0])
     assert net.layers[1].mem.nbytes > 20 * SMALL  # so that one array more would be seen
 
     def step():
         x, y = training._gathered(splits[0], indices, buffers)
-        training._train_step(net, loss_fn, optimizer, x, y)
+        training._train_step(net, loss_fn, optimizer, measures, x, y)
+
+    assert grown(step) < SMALL
+
+
+def test_a_training_step_on_targets_over_time_allocates_no_array():
+    data, net, loss_fn = ramps(256, num_steps=100), membrane_net(num_steps=100), SF.mse_membrane_loss(True)
+    optimizer, buffers, indices = optim.Adam(net), training._buffers(data, 256), np.arange(256)
+    assert buffers[1].nbytes > 3 * SMALL  # so that one array more would be seen
+
+    def step():
+        x, y = training._gathered(data, indices, buffers)
+        training._train_step(net, loss_fn, optimizer, {}, x, y)
 
     assert grown(step) < SMALL
 
@@ -267,7 +349,7 @@ def tiny(samples=6, side=2, classes=2, **transforms):
 
 REFUSED = {  # what is wrong: arguments of fit in place of good ones, the error, and what it says
     "net": ({"net": "net"}, TypeError, "net must be a Network; got str"),
-    "data": ({"train": [1, 2]}, TypeError, "train must be a Dataset or a Loader; got list"),
+    "data": ({"train": [1, 2]}, TypeError, "train must be a Dataset, a RegressionDataset or a Loader; got list"),
     "features": ({"train": tiny(side=3)}, ValueError, r"train must have samples of the shape \(4,\).*got \(9,\)"),
     "images not flat": ({"train": tiny(flatten=False)}, ValueError, r"got \(1, 2, 2\)"),
     "dtype": ({"train": tiny(dtype="float64")}, ValueError, "train must give float32, the net's dtype; got float64"),
@@ -278,6 +360,8 @@ REFUSED = {  # what is wrong: arguments of fit in place of good ones, the error,
     "batch size twice": ({"train": Loader(tiny(), 2)}, ValueError, "batch_size is the Loader's, 2.*got 3"),
     "seed twice": ({"train": Loader(tiny(), 2), "batch_size": None, "seed": 1}, ValueError, "seed is the Loader's, 0"),
     "epochs": ({"epochs": 0}, ValueError, "epochs must be a positive integer; got 0"),
+    "metrics": ({"metrics": [error]}, TypeError, "metrics must be functions by their names"),
+    "a metric's name": ({"metrics": {"accuracy": error}}, ValueError, "metrics must have names of their own"),
     "loss": ({"loss_fn": None}, TypeError, "loss_fn must be a loss"),
     "loss of something else": ({"loss_fn": np.sum}, TypeError, "loss_fn must be a loss"),
     "loss of many numbers": (
