@@ -364,8 +364,18 @@ def test_setting_V_changes_the_next_step() -> None:
     layer.V = -0.25
     _, mem = layer(np.zeros(2), spk, mem)
     np.testing.assert_array_equal(mem, [-0.25, -0.25])  # 0.5 * 2 - 0.25 * 1 - 1
-    with pytest.raises(ValueError, match=r"V must be a number or have the shape \(\); got \(3,\)"):
+    layer.V = [1.0, 2.0]  # from now on one per neuron
+    _, mem = layer(np.zeros(2), np.ones(2), np.zeros(2))
+    np.testing.assert_array_equal(mem, [1, 2])
+    layer.backward(dmem=np.ones((1, 2), np.float32))
+    np.testing.assert_array_equal(layer.gradients["V"], [1, 1])
+    snn.Network(layer, num_steps=2)
+    with pytest.raises(ValueError, match=r"V must be a number or have the shape \(2,\); got \(3,\)"):
         layer.V = np.ones(3)
+    frozen = snn.RLeaky(beta=0.5, all_to_all=False, learn_recurrent=False)
+    net = snn.Network(frozen, num_steps=2)
+    frozen.V = np.ones(3)
+    assert snn.Network.from_config(net.config).state_dict()["0.V"].shape == (3,)
     with pytest.raises(AttributeError, match="has no V: its feedback is not one-to-one"):
         _ = snn.RLeaky(beta=0.5, linear_features=2).V
 

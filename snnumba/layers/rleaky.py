@@ -227,14 +227,14 @@ class RLeaky(Neurons):
 
     @property
     def V(self) -> Array:
-        """The weight of the one-to-one feedback; setting it takes effect from the next step on.
+        """The weight of the one-to-one feedback; it can be set, and is used from the next step on.
 
         Raises
         ------
         AttributeError
             if the feedback is another.
         ValueError
-            where it is set to what does not have its shape.
+            where it is set to an array of another shape, and is learnable and in a net: its place there is taken.
         """
         self._build()
         if "V" not in self._parameters:
@@ -244,9 +244,15 @@ class RLeaky(Neurons):
     @V.setter
     def V(self, value: npt.ArrayLike) -> None:
         array, own = check_numbers("V", value), self.V
+        parameter = self._parameters["V"]
         if array.shape not in ((), own.shape):
-            raise ValueError(f"V must be a number or have the shape {own.shape}; got {array.shape}")
-        own[...] = array
+            if parameter.gradient is not None:
+                if self._in_net:
+                    raise ValueError(f"V must be a number or have the shape {own.shape}; got {array.shape}")
+                parameter.gradient = np.zeros(array.shape, self.dtype)
+            parameter.value = np.empty(array.shape, self.dtype)
+            self._V = array
+        parameter.value[...] = array
 
     def _per_neuron(self) -> dict[str, Array]:
         return super()._per_neuron() | ({} if self.all_to_all else {"V": self._V})
