@@ -9,7 +9,7 @@ import os
 import platform
 import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from importlib import metadata
 from pathlib import Path
@@ -19,18 +19,16 @@ from numba.core import event
 from tqdm import tqdm
 
 from . import __version__, backend, checkpoint, datasets, optim
-from . import functional as SF
 from .kernels import cpu
-from .layers import Linear, RLeaky
 from .network import Network
-from .training import History, Loss, evaluate, fit
+from .tasks import TASKS, Task
+from .tasks.classification import LOSSES
+from .tasks.trajectory import MODES
+from .training import History, evaluate, fit
 
-# The losses by their names here: what makes one, and its options with the tutorial's values.
-LOSSES: dict[str, tuple[Callable[..., Loss], dict[str, float]]] = {
-    "count": (SF.mse_count_loss, {"correct_rate": 0.8, "incorrect_rate": 0.2}),
-    "membrane": (SF.mse_membrane_loss, {"on_target": 1.05, "off_target": 0.2}),
-}
-GET_MNIST = "`snnumba data mnist` downloads MNIST, `snnumba data mnist --from DIR` makes it from the four IDX files"
+CLASSIFICATION = "classification"  # the task where none is named
+OF_NET = ("hidden", "num_steps", "beta")  # settings that the config of a run's net tells
+DEFAULT = "(default: %(default)s)"  # in the help of an option
 ERRORS = (ValueError, TypeError, KeyError, OSError, MemoryError)  # what bad input raises
 
 
@@ -86,92 +84,105 @@ class _CompileNotice(event.Listener):
 
 
 def _train(args: argparse.Namespace) -> None:
-    loss_options = _loss_options(args)
+    settings = _settings(args)
     _check_out(args.out)
     _use_threads(args.threads)
-    data = ("mnist" if datasets.MNIST.exists() else "digits") if args.data is None else args.data
-    train, test = datasets.open_data(data, dtype=args.dtype)
-    loader = datasets.Loader(train, args.batch_size, seed=args.seed)
-    if data not in ("mnist", "digits"):
-        data = str(Path(data).absolute())  # so that `evaluate` finds it from any folder
-    settings = {"data": data, "loss": args.loss} | loss_options
-    settings |= {name: getattr(args, name) for name in ("epochs", "batch_size", "lr", "seed", "dtype")}
-
-    net = Network(
-        Linear(math.prod(train.sample_shape), args.hidden),
-        RLeaky(beta=args.beta, linear_features=args.hidden),
-        Linear(args.hidden, train.num_classes),
-        RLeaky(beta=args.beta, linear_features=train.num_classes),
-        num_steps=args.num_steps,
-        device=args.device,
-        dtype=args.dtype,
-        seed=args.seed,
-    )
-    loss_fn, optimizer = _loss(settings), optim.Adam(net, lr=args.lr)
-    _row("data", f"{_described(train)}, and {len(test)} to test")
-    if args.data is None:
-        there = f"{datasets.MNIST} is there" if data == "mnist" else f"there is no {datasets.MNIST}; {GET_MNIST}"
-        _row("", f"no --data given, and {there}")
+    task = TASKS[args.task](settings)
+    loader = datasets.Loader(task.train, task["batch_size"], seed=args.seed)
+    net = Network(*task.layers(), num_steps=task["num_steps"], device=args.device, dtype=args.dtype, seed=args.seed)
+    optimizer = optim.Adam(net, lr=task["lr"])
+    _row("data", f"{task.described(task.train)}, and {len(task.test)} to test")
+    for note in task.notes():
+        _row("", note)
     _row("net", _described_net(net))
-    _row("loss", f"{loss_fn!r}")
-    _row("training", f"Adam, lr {args.lr}, batch {args.batch_size}, epochs {args.epochs}, seed {args.seed}")
+    _row("loss", f"{task.loss_fn!r}")
+    _row("training", f"Adam, lr {task['lr']}, batch {task['batch_size']}, epochs {task['epochs']}, seed {args.seed}")
     _row("on", _resources(net))
     print()
 
     saved = "nothing is saved"
+    kept = {name: value for name, value in task.settings.items() if name not in OF_NET}
 
     def on_epoch(epoch: int, history: History) -> None:
         nonlocal saved
-        checkpoint.save(args.out, net, optimizer, history, settings)
+        checkpoint.save(args.out, net, optimizer, history, kept)
         saved = f"{args.out} is as it was after epoch {epoch}"
         if epoch == 1:
-            print("\n".join(_header(history)))
-        print(_epoch_row(history), flush=True)
+            print("\n".join(_header(task, history)))
+        print(_epoch_row(task, history), flush=True)
 
     try:
-        history = fit(net, loader, loss_fn, optimizer, args.epochs, test, on_epoch=on_epoch)
+        history = fit(
+            net,
+            loader,
+            task.loss_fn,
+            optimizer,
+            task["epochs"],
+            task.test,
+            metrics=task.metrics,
+            on_epoch=on_epoch,
+        )
     except KeyboardInterrupt:
         raise KeyboardInterrupt(saved) from None
     print()
-    _row("accuracy", f"{history.validation_accuracy[-1]:.2%} of the test images")
+    _row(*task.verdict({name: tested[-1] for name, (_, tested) in _figures(history).items()}))
     _row("saved", f"{args.out}; `snnumba evaluate {args.out}` tests it again")
 
 
-def _header(history: History) -> list[str]:
+def _figures(history: History) -> dict[str, tuple[list[float], list[float]]]:
+    """What was measured in each epoch, in training and in the test."""
+    figures = {"accuracy": (history.accuracy, history.validation_accuracy)} if history.accuracy else {}
+    return figures | {name: (values, history.validation_metrics[name]) for name, values in history.metrics.items()}
+
+
+def _header(task: Task, history: History) -> list[str]:
     width = 9 * len(history.rates)
     layers = "".join(f"{f'layer {name}':>9}" for name in history.rates)
+    headings = "".join(f"{heading:>16}" for heading, _ in task.figures.values())
     return [
-        f"{'':14}{'accuracy':>16}{'firing rate':>{width + 2}}",
-        f"epoch     loss   train    test  {layers}   seconds",
+        f"{'':14}{headings}{'firing rate':>{width + 2}}",
+        f"epoch     loss{'   train    test' * len(task.figures)}  {layers}   seconds",
     ]
 
 
-def _epoch_row(history: History) -> str:
+def _epoch_row(task: Task, history: History) -> str:
     """The last epoch, in the columns of _header."""
+    figures = _figures(history)
+    pairs = "".join(f"{x[-1]:>8{form}}" for name, (_, form) in task.figures.items() for x in figures[name])
     rates = "".join(f"{rates[-1]:>9.1%}" for rates in history.rates.values())
-    return (
-        f"{history.epochs:>5}{history.epoch_loss[-1]:>9.5f}{history.accuracy[-1]:>8.2%}"
-        f"{history.validation_accuracy[-1]:>8.2%}  {rates}{history.seconds[-1]:>10.2f}"
-    )
+    return f"{history.epochs:>5}{history.epoch_loss[-1]:>9.5f}{pairs}  {rates}{history.seconds[-1]:>10.2f}"
 
 
 def _evaluate(args: argparse.Namespace) -> None:
     run = checkpoint.load(args.run_file)
     _use_threads(args.threads)
-    data = run.settings.get("data") if args.data is None else args.data
-    if not isinstance(data, str):
-        raise ValueError(f"{args.run_file} does not name the data that it was trained on; give --data")
+    task = _task_of(run, args)
+    loss_fn = getattr(task, "loss_fn", None)
     batch_size = args.batch_size or run.settings.get("batch_size", 128)
-    _, test = datasets.open_data(data, dtype=run.net.dtype)
-    loss_fn = _loss(run.settings) if "loss" in run.settings else None
-    result = evaluate(run.net, test, loss_fn, batch_size)
+    result = evaluate(run.net, task.test, loss_fn, batch_size, metrics=task.metrics)
+    figures = result.metrics if result.accuracy is None else {"accuracy": result.accuracy}
     _row("run", f"{args.run_file}, {run.history.epochs} epochs, of snnumba {run.versions.get('snnumba', '?')}")
     _row("net", f"{_described_net(run.net)}, {_resources(run.net)}")
-    _row("data", f"{_described(test)}, to test")
-    _row("accuracy", f"{result.accuracy:.2%}")
+    _row("data", f"{task.described(task.test)}, to test")
+    _row(*task.verdict(figures))
     if result.loss is not None:
         _row("loss", f"{result.loss:.5f}, {loss_fn!r}")
     _row("firing", ", ".join(f"layer {layer} {rate:.1%}" for layer, rate in result.rates.items()))
+
+
+def _task_of(run: checkpoint.Run, args: argparse.Namespace) -> Task:
+    """The task of a saved run, on the data that is asked for."""
+    name = run.settings.get("task", CLASSIFICATION)
+    if not isinstance(name, str) or name not in TASKS:
+        raise ValueError(f"{args.run_file}: task must be one of {', '.join(TASKS)}; got {name!r}")
+    settings = run.settings | {"num_steps": run.net.num_steps, "dtype": run.net.dtype.name}
+    if args.data is not None:
+        if name != CLASSIFICATION:
+            raise ValueError(f"--data is of --task {CLASSIFICATION}, and {args.run_file} is of --task {name}")
+        settings["data"] = args.data
+    if name == CLASSIFICATION and not isinstance(settings.get("data"), str):
+        raise ValueError(f"{args.run_file} does not name the data that it was trained on; give --data")
+    return TASKS[name](settings)
 
 
 def _data(args: argparse.Namespace) -> None:
@@ -179,8 +190,8 @@ def _data(args: argparse.Namespace) -> None:
 
     _check_to(args.to)
     path = mnist.download(args.to) if args.source is None else mnist.convert(args.source, args.to)
-    train, test = datasets.open_data(str(path))
-    _row("data", f"{_described(train)}, and {len(test)} to test")
+    task = TASKS[CLASSIFICATION]({"data": str(path), "dtype": "float32"})
+    _row("data", f"{task.described(task.train)}, and {len(task.test)} to test")
     _row("saved", f"{path}; `snnumba train --data {path}` trains on it")
 
 
@@ -199,20 +210,35 @@ def _info(args: argparse.Namespace) -> None:
     _row("kernels", cpu.cache_folder or "not kept between runs: the cache folder cannot be written")
 
 
-def _described(dataset: datasets.Dataset) -> str:
-    shape = "x".join(map(str, dataset.images.shape[1:]))
-    return f"{dataset.name}: {len(dataset)} images of {shape} pixels in {dataset.num_classes} classes"
-
-
 def _described_net(net: Network) -> str:
     inputs, *outputs = ("x".join(map(str, shape or "?")) for shape in net.shapes)
     layers = " > ".join(f"{type(layer).__name__} {shape}" for layer, shape in zip(net.layers, outputs, strict=True))
     size = sum(x.size for x in net.parameters.values())
-    return f"{inputs} inputs > {layers}; {net.num_steps} steps, {size} parameters"
+    return f"{inputs} {'input' if inputs == '1' else 'inputs'} > {layers}; {net.num_steps} steps, {size} parameters"
 
 
 def _resources(net: Network) -> str:
     return f"{net.dtype}, {net.device}, {backend.get_num_threads()} threads"
+
+
+def _settings(args: argparse.Namespace) -> dict[str, Any]:
+    """The settings of the task that was chosen; refuse the options of others."""
+    options = TASKS[args.task].options
+    for name in sorted(args.given - options.keys()):
+        others = [task for task, kind in TASKS.items() if name in kind.options]
+        if others:
+            of = " and ".join(f"--task {task}" for task in others)
+            raise ValueError(f"{_option(name)} is of {of} and cannot be given with --task {args.task}")
+    settings = {name: getattr(args, name) if name in args.given else value for name, value in options.items()}
+    settings |= {"seed": args.seed, "dtype": args.dtype}
+    if args.task != CLASSIFICATION:
+        return {"task": args.task} | settings
+    of_losses = {name for _, named in LOSSES.values() for name in named}
+    return {name: value for name, value in settings.items() if name not in of_losses} | _loss_options(args)
+
+
+def _option(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
 
 
 def _loss_options(args: argparse.Namespace) -> dict[str, float]:
@@ -224,19 +250,9 @@ def _loss_options(args: argparse.Namespace) -> dict[str, float]:
             if given is None:
                 continue
             if loss != args.loss:
-                option = f"--{name.replace('_', '-')}"
-                raise ValueError(f"{option} is of --loss {loss} and cannot be given with --loss {args.loss}")
+                raise ValueError(f"{_option(name)} is of --loss {loss} and cannot be given with --loss {args.loss}")
             chosen[name] = given
     return chosen
-
-
-def _loss(settings: Mapping[str, Any]) -> Loss:
-    """The loss of a run."""
-    name = settings["loss"]
-    if not isinstance(name, str) or name not in LOSSES:
-        raise ValueError(f"loss must be one of {', '.join(LOSSES)}; got {name!r}")
-    make, options = LOSSES[name]
-    return make(**{option: settings[option] for option in options})
 
 
 def _check_out(out: Path) -> None:
@@ -265,6 +281,16 @@ def _check_to(to: Path) -> None:
 def _use_threads(threads: int | None) -> None:
     if threads is not None:
         backend.set_num_threads(threads)
+
+
+class _Given(argparse.Action):
+    """Keep a value, and that it was given: only then is an option of another task refused."""
+
+    def __call__(
+        self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, option: str | None = None
+    ) -> None:
+        setattr(namespace, self.dest, values)
+        namespace.given = namespace.given | {self.dest}
 
 
 class _Parser(argparse.ArgumentParser):
@@ -309,39 +335,18 @@ def _parser() -> argparse.ArgumentParser:
         made.set_defaults(run=run)
         return made
 
-    add = command(
+    train = command(
         "train",
         _train,
-        "train a recurrent spiking net on labelled images",
+        "train a spiking net: on labelled images, or to follow a trajectory",
         "snnumba train --data digits --epochs 2",
         "snnumba train --data data/mnist.h5 --hidden 256 --out big.run.h5",
         "snnumba train --loss membrane --on-target 1.05 --off-target 0.2",
-    ).add_argument
-    default = "(default: %(default)s)"
-    add("--data", metavar="DATA", help="an HDF5 file, `mnist` for data/mnist.h5, or `digits`, drawn from a seed "
-        "(default: mnist where data/mnist.h5 exists, else digits)")  # fmt: skip
-    add("--hidden", type=COUNT, default=128, metavar="N", help=f"hidden neurons {default}")
-    add("--num-steps", type=COUNT, default=10, metavar="T", help=f"time steps each image is shown {default}")
-    add("--beta", type=SHARE, default=0.9, metavar="X", help=f"decay of the membranes a step, 0 to 1 {default}")
-    add("--loss", choices=tuple(LOSSES), default="count", help="mean squared error of spike counts, or of membranes "
-        f"{default}")  # fmt: skip
-    for name, kind, text in (
-        ("correct_rate", SHARE, "share of the steps in which the right neuron is to fire, 0 to 1; --loss count"),
-        ("incorrect_rate", SHARE, "the same for the other neurons; --loss count"),
-        ("on_target", FINITE, "level the right neuron's membrane is to have, in thresholds; --loss membrane"),
-        ("off_target", FINITE, "the same for the other neurons; --loss membrane"),
-    ):
-        (value,) = (options[name] for _, options in LOSSES.values() if name in options)
-        add(f"--{name.replace('_', '-')}", type=kind, metavar="X", help=f"{text} (default: {value})")
-    add("--epochs", type=COUNT, default=5, metavar="N", help=f"passes over the training images {default}")
-    add("--batch-size", type=COUNT, default=128, metavar="N", help=f"images in a step of training {default}")
-    add("--lr", type=POSITIVE, default=1e-3, metavar="X", help=f"Adam's learning rate {default}")
-    add("--seed", type=SEED, default=0, metavar="N", help=f"draws the weights and the order of the images {default}")
-    add("--dtype", choices=("float32", "float64"), default="float32", help=f"type of all numbers {default}")
-    add("--device", choices=backend.DEVICES, default="cpu", help=f"where to compute {default}")
-    add("--threads", type=COUNT, metavar="N", help="CPU threads; results do not depend on it (default: all cores)")
-    add("--out", type=Path, default=Path("run.h5"), metavar="FILE", help="where the run is saved after each epoch, in "
-        f"place of a run already there {default}")  # fmt: skip
+        "snnumba train --task trajectory --mode sqrt",
+    )
+    train.register("action", None, _Given)
+    train.set_defaults(given=frozenset())
+    _train_options(train)
 
     add = command(
         "evaluate", _evaluate, "test a saved run", "snnumba evaluate run.h5", "snnumba evaluate run.h5 --data mnist"
@@ -357,7 +362,57 @@ def _parser() -> argparse.ArgumentParser:
     add("set", choices=("mnist",), help="the set to get")
     add("--from", dest="source", metavar="DIR", help="folder with the four IDX files, packed with gzip or not "
         "(default: they are downloaded)")  # fmt: skip
-    add("--to", default=datasets.MNIST, type=Path, metavar="FILE", help=f"HDF5 file to write {default}")
+    add("--to", default=datasets.MNIST, type=Path, metavar="FILE", help=f"HDF5 file to write {DEFAULT}")
 
     command("info", _info, "tell versions, threads, devices and where kernels are kept", "snnumba info")
     return parser
+
+
+def _train_options(parser: argparse.ArgumentParser) -> None:
+    groups = {task: parser.add_argument_group(f"options of --task {task}") for task in TASKS}
+
+    def add(name: str, text: str, told: str = "", group: Any = parser, **options: Any) -> None:
+        """Add an option of one or more tasks; the default is each task's own, told so or as it is."""
+        values = {task: kind.options[name] for task, kind in TASKS.items() if name in kind.options}
+        first = next(iter(values.values()))
+        others = "".join(f"; {value} for {task}" for task, value in values.items() if value != first)
+        group.add_argument(_option(name), default=first, help=f"{text} (default: {told or first}{others})", **options)
+
+    parser.add_argument(
+        "--task",
+        choices=tuple(TASKS),
+        default=CLASSIFICATION,
+        help=f"learn classes of images, or a membrane's trajectory over time {DEFAULT}",
+    )
+    add("hidden", "neurons in a hidden layer", type=COUNT, metavar="N")
+    add("num_steps", "time steps of a sample", type=COUNT, metavar="T")
+    add("epochs", "passes over the training samples", type=COUNT, metavar="N")
+    add("batch_size", "samples in a step of training", type=COUNT, metavar="N")
+    add("lr", "Adam's learning rate", type=POSITIVE, metavar="X")
+    add_common = parser.add_argument
+    add_common("--seed", type=SEED, default=0, metavar="N", help="draws the weights, the order of the samples and, but "
+               f"for images, the samples {DEFAULT}")  # fmt: skip
+    add_common("--dtype", choices=("float32", "float64"), default="float32", help=f"type of all numbers {DEFAULT}")
+    add_common("--device", choices=backend.DEVICES, default="cpu", help=f"where to compute {DEFAULT}")
+    add_common("--threads", type=COUNT, metavar="N", help="CPU threads; results do not depend on it (default: all "
+               "cores)")  # fmt: skip
+    add_common("--out", type=Path, default=Path("run.h5"), metavar="FILE", help="where the run is saved after each "
+               f"epoch, in place of a run already there {DEFAULT}")  # fmt: skip
+
+    group = groups[CLASSIFICATION]
+    add("data", "an HDF5 file, `mnist` for data/mnist.h5, or `digits`, drawn from a seed", "mnist where data/mnist.h5 "
+        "exists, else digits", group, metavar="DATA")  # fmt: skip
+    add("beta", "decay of the membranes a step, 0 to 1", group=group, type=SHARE, metavar="X")
+    add("loss", "mean squared error of spike counts, or of membranes", group=group, choices=tuple(LOSSES))
+    for name, kind, text in (
+        ("correct_rate", SHARE, "share of the steps in which the right neuron is to fire, 0 to 1; --loss count"),
+        ("incorrect_rate", SHARE, "the same for the other neurons; --loss count"),
+        ("on_target", FINITE, "level the right neuron's membrane is to have, in thresholds; --loss membrane"),
+        ("off_target", FINITE, "the same for the other neurons; --loss membrane"),
+    ):
+        (value,) = (options[name] for _, options in LOSSES.values() if name in options)
+        add(name, text, str(value), group, type=kind, metavar="X")
+
+    group = groups["trajectory"]
+    add("mode", "the membrane is to follow the input, a ramp, or its square root", group=group, choices=MODES)
+    add("samples", "trajectories to train with", group=group, type=COUNT, metavar="N")

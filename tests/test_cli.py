@@ -131,6 +131,34 @@ def test_the_same_command_saves_the_same_bits(halves, threads):
     np.testing.assert_array_equal(a.history.loss, b.history.loss)
 
 
+TASKS = {  # options that make a task small, and the label of what is said of the net at the end
+    "trajectory": (["--samples", "64", "--hidden", "8", "--num-steps", "5", "--epochs", "2"], "error"),
+}
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_a_task_is_run_without_files_and_evaluated_to_the_same_figures(folder, capsys, task):
+    options, label = TASKS[task]
+    assert cli.main(["train", "--task", task, *options, "--seed", "3"]) == 0
+    trained = capsys.readouterr().out
+    assert "(synthetic): 64 " in trained
+    assert len(re.findall(r"^ +\d+ +\d\.\d{5} .*\d$", trained, re.MULTILINE)) == 2  # a row an epoch
+    assert cli.main(["evaluate", "run.h5", "--batch-size", "7"]) == 0
+    evaluated = capsys.readouterr().out
+    assert number(label, evaluated) == number(label, trained)
+    run = checkpoint.load("run.h5")
+    assert run.settings["task"] == task
+    assert (run.settings["seed"], run.settings["samples"]) == (3, 64)
+    assert run.history.validation_metrics.keys() == run.history.metrics.keys()
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_a_task_gives_the_same_bits_again(folder, threads, task):
+    for out, threads in (("a.h5", "1"), ("b.h5", "2")):
+        cli.main(["train", "--task", task, *TASKS[task][0], "--out", out, "--threads", threads])
+    np.testing.assert_array_equal(checkpoint.load("a.h5").net.vector, checkpoint.load("b.h5").net.vector)
+
+
 @pytest.mark.parametrize("options", [["--loss", "membrane"], ["--dtype", "float64"], ["--correct-rate", "1"]])
 def test_a_run_is_evaluated_with_its_own_loss_and_dtype(halves, capsys, options):
     assert cli.main(["train", "--data", halves, *SMALL, *options]) == 0
@@ -204,6 +232,23 @@ def test_version_is_printed(capsys):
     with pytest.raises(SystemExit) as stop:
         cli.main(["--version"])
     assert (stop.value.code, capsys.readouterr().out) == (0, f"snnumba {snn.__version__}\n")
+
+
+def test_help_tells_of_each_option_and_of_each_task(capsys):
+    with pytest.raises(SystemExit):
+        cli.main(["train", "--help"])
+    text = capsys.readouterr().out
+    for task, kind in cli.TASKS.items():
+        assert f"options of --task {task}:" in text
+        for name in kind.options:
+            assert re.search(rf"^  --{name.replace('_', '-')} ", text, re.MULTILINE)
+
+
+def test_a_default_that_tasks_do_not_share_is_told_of_each(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    with pytest.raises(SystemExit):
+        cli.main(["train", "--help"])
+    assert re.search(r"--num-steps T +time steps of a sample \(default: 10; 50 for trajectory", capsys.readouterr().out)
 
 
 @pytest.mark.parametrize("command", ["train", "evaluate", "data", "info"])
@@ -337,6 +382,35 @@ CONTRADICTIONS = [
     (["--on-target", "1"], "--on-target", "--loss count"),
     (["--loss", "count", "--off-target", "0"], "--off-target", "--loss count"),
 ]
+
+
+OF_TASKS = {  # an option of one task only
+    "classification": [("--data", "mnist"), ("--beta", "0.9"), ("--loss", "count"), ("--correct-rate", "1")],
+    "trajectory": [("--mode", "sqrt")],
+}
+
+
+@pytest.mark.parametrize("task", OF_TASKS)
+def test_the_options_of_another_task_are_refused_even_with_their_defaults(folder, capsys, task):
+    for other in OF_TASKS.keys() - {task}:
+        for option, value in OF_TASKS[other]:
+            err = refused(capsys, "train", "--task", task, option, value)
+            assert f"{option} is of --task {other} and cannot be given with --task {task}" in err
+
+
+def test_the_data_of_a_task_without_files_cannot_be_replaced(folder, capsys):
+    assert cli.main(["train", "--task", "trajectory", *TASKS["trajectory"][0]]) == 0
+    capsys.readouterr()
+    err = refused(capsys, "evaluate", "run.h5", "--data", "digits")
+    assert "--data is of --task classification, and run.h5 is of --task trajectory" in err
+
+
+def test_a_run_of_an_unknown_task_is_refused(run_file, capsys):
+    run = checkpoint.load(run_file)
+    checkpoint.save(run_file, run.net, run.optimizer, run.history, {"task": "chess"})
+    assert "task must be one of classification, trajectory" in refused(capsys, "evaluate", run_file)
+    checkpoint.save(run_file, run.net, run.optimizer, run.history, {"task": "trajectory"})
+    assert "the settings must have seed; they have task" in refused(capsys, "evaluate", run_file)
 
 
 @pytest.mark.parametrize(("options", "one", "other"), CONTRADICTIONS)
