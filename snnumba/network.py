@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from . import backend, surrogate
-from .layers.base import Array, Layer, Spikes, aligned, check_array, check_dtype, check_seed, check_size
+from .layers.base import Array, Layer, Spikes, check_array, check_dtype, check_seed, check_size
 from .layers.leaky import Leaky
 from .layers.linear import Linear
 from .layers.rleaky import RLeaky
@@ -144,8 +144,8 @@ class Network:
         """Move what is learnable into one vector, and the gradients into another; layers keep views."""
         learnable = [p for layer in self.layers for p in layer._parameters.values() if p.gradient is not None]
         sizes = [-(-p.value.size // ALIGNMENT) * ALIGNMENT for p in learnable]
-        self.vector = aligned(sum(sizes), self.dtype)
-        self.gradient_vector = aligned(sum(sizes), self.dtype)
+        self.vector = self._kernels.aligned(sum(sizes), self.dtype)
+        self.gradient_vector = self._kernels.aligned(sum(sizes), self.dtype)
         for layer in self.layers:
             layer._in_net = True
         begin = 0

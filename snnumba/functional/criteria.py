@@ -20,7 +20,8 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import backend
-from ..layers.base import Array, Workspace
+from ..kernels.cpu import Workspace
+from ..layers.base import Array
 from .checks import check_choice, check_labels, check_output, check_weight
 from .readings import Reading
 from .regularizers import Regularized

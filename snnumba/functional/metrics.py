@@ -3,7 +3,8 @@
 import numpy as np
 import numpy.typing as npt
 
-from ..layers.base import Array, Workspace
+from ..kernels.cpu import Workspace
+from ..layers.base import Array
 from .checks import check_labels, check_output, check_population
 from .readings import Counts, FirstSpikes, Reading
 

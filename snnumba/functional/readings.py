@@ -10,7 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from .. import backend
-from ..layers.base import Array, Workspace
+from ..kernels.cpu import Workspace
+from ..layers.base import Array
 
 Spread = Callable[[Array], Array]
 

@@ -8,7 +8,8 @@ from typing import Any, Protocol
 
 import numpy.typing as npt
 
-from ..layers.base import Array, Workspace
+from ..kernels.cpu import Workspace
+from ..layers.base import Array
 from .checks import check_finite, check_output
 
 

@@ -72,9 +72,9 @@ class OneToOne(Feedback):
         return {"V": self.V}
 
     def forward(self, layer: Neurons) -> tuple[Any, ...]:
-        row = layer._work.empty("V", layer._tape["shape"], layer.dtype)
-        row[...] = layer._parameters["V"].value
-        layer._tape["V"] = row.reshape(-1)
+        shape = layer._tape["shape"]
+        layer._tape["V"] = layer._work.empty("V", (math.prod(shape),), layer.dtype)
+        layer._kernels.spread(layer._parameters["V"].value, shape, layer._tape["V"])
         return layer._tape["V"], None, None, None
 
     def backward(self, layer: Neurons) -> tuple[Any, ...]:
@@ -155,17 +155,17 @@ class Conv2dFeedback(_Weighted):
 
     def forward(self, layer: Neurons) -> tuple[Any, ...]:
         tape, shape = layer._tape, layer._tape["shape"]
-        bias = layer._work.empty("bias", shape, layer.dtype)
-        bias[...] = layer._parameters["recurrent.bias"].value[:, None, None]
+        bias = layer._work.empty("bias", (math.prod(shape),), layer.dtype)
+        layer._kernels.spread(layer._parameters["recurrent.bias"].value.reshape(-1, 1, 1), shape, bias)
         blocks = -(-tape["mem"].shape[1] // layer._kernels.BLOCK)
         padded = self._padded(layer, "padded", blocks * self.channels)
         tape["padded"] = padded.reshape(blocks, self.channels, *padded.shape[1:])
-        return layer._parameters["recurrent.weight"].value, bias.reshape(-1), shape[1:], tape["padded"]
+        return layer._parameters["recurrent.weight"].value, bias, shape[1:], tape["padded"]
 
     def prepare(self, layer: Neurons) -> None:
         weight = layer._parameters["recurrent.weight"].value
         flipped = layer._work.empty("flipped", weight.shape, layer.dtype)
-        flipped[...] = weight[:, ::-1, ::-1].swapaxes(0, 3)
+        layer._kernels.flip(weight, flipped)
         layer._tape["flipped"] = flipped
 
     def backward(self, layer: Neurons) -> tuple[Any, ...]:

@@ -1,5 +1,6 @@
 """Leaky integrate-and-fire neurons without feedback; what they share with RLeaky is in neurons.py."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -164,12 +165,12 @@ class Leaky(Neurons):
 
     def _graded(self) -> Array | None:
         """The factor of each neuron (N,), or None if it is 1 for all and is to stay so."""
-        factor = self._parameters["graded_spikes_factor"]
+        factor, shape = self._parameters["graded_spikes_factor"], self._tape["shape"]
         if factor.gradient is None and (factor.value == 1).all():
             return None
-        row = self._work.empty("graded", self._tape["shape"], self.dtype)
-        row[...] = factor.value
-        return row.reshape(-1)
+        row: Array = self._work.empty("graded", (math.prod(shape),), self.dtype)
+        self._kernels.spread(factor.value, shape, row)
+        return row
 
     def _outputs(self, spikes: Spikes) -> Array | Spikes:
         graded = self._tape["graded"] = self._graded()

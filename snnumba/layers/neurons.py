@@ -171,9 +171,8 @@ class Neurons(Spiking):
         bits = work.empty("spk", (steps + 1, batch, kernels.num_words(n)), np.uint64)
         together = kernels.rows_together(n)
         beta, threshold = (work.empty(name, (together * n,), dtype) for name in ("beta", "threshold"))
-        np.maximum(self._parameters["beta"].value, 0, out=beta.reshape(together, *shape))
-        np.minimum(beta, 1, out=beta)
-        threshold.reshape(together, *shape)[:] = self._parameters["threshold"].value
+        kernels.spread(self._parameters["beta"].value, shape, beta, True)
+        kernels.spread(self._parameters["threshold"].value, shape, threshold)
         zeros = work.zeros((batch, n), dtype)
         spk0, mem0 = (None if x is None else x.reshape(batch, n) for x in (spk0, mem0))
         winner = -(-batch // kernels.BLOCK), together * n
@@ -291,6 +290,5 @@ class Neurons(Spiking):
         )
 
     def _finish_back(self, add: bool = False) -> None:
-        beta = self._parameters["beta"]
-        self._learn("beta", "dbeta", add, (beta.value >= 0) & (beta.value <= 1))
+        self._learn("beta", "dbeta", add, clipped=True)
         self._learn("threshold", "dthreshold", add)

@@ -253,10 +253,11 @@ class SLSTM(Spiking):
         bias = work.zeros((4 * n,), dtype)
         if self.bias:
             bias = work.empty("bias", (4 * n,), dtype)
-            np.add(self._parameters["lstm_cell.bias_ih"].value, self._parameters["lstm_cell.bias_hh"].value, out=bias)
+            biases = (self._parameters[f"lstm_cell.{name}"].value for name in ("bias_ih", "bias_hh"))
+            kernels.add_rows_of(*biases, bias)
         current = work.empty("current", (len(active), batch, 4 * n), dtype)
         threshold = work.empty("threshold", (n,), dtype)
-        threshold[:] = self._parameters["threshold"].value
+        kernels.spread(self._parameters["threshold"].value, (n,), threshold)
         zeros = work.zeros((batch, n), dtype)
         self._tape = {
             "x": None if isinstance(x, Spikes) else x,

@@ -92,8 +92,7 @@ class Spiking(Layer):
         """The levels of state_quant, for a kernel."""
         if not isinstance(self.state_quant, StateQuant):
             return None
-        levels = self._work.empty("levels", (len(self.state_quant.levels),), self.dtype)
-        levels[:] = self.state_quant.levels
+        levels: Array = self._work.constant("levels", self.state_quant.levels, self.dtype)
         return levels
 
     def _run_back(self, dy: Array | None, input_gradient: bool, dmem: Array | None = None) -> Array | None:
@@ -165,8 +164,7 @@ class Spiking(Layer):
         bits = self._tape["spikes"].bits
         counts = self._work.empty("counts", bits.shape[1:2], np.int64)
         self._kernels.count_bits(bits, counts)
-        spikes: int = counts.sum()
-        return float(spikes / self._tape["mem"].size)
+        return int(counts.sum()) / int(self._tape["mem"].size)
 
     @property
     def mem(self) -> Array:
@@ -182,21 +180,16 @@ class Spiking(Layer):
         mem: Array = self._tape["mem"]
         return mem.reshape(*mem.shape[:2], *self._tape["shape"])
 
-    def _learn(self, name: str, partial: str, add: bool, factor: Array | int = 1) -> None:
-        """The gradient of a parameter, if it learns: the total of an array of the tape times a factor."""
+    def _learn(self, name: str, partial: str, add: bool, clipped: bool = False) -> None:
+        """The gradient of a parameter, if it learns, from an array (blocks, N) of the tape; None: it is 0."""
         parameter = self._parameters[name]
-        if parameter.gradient is not None:
-            if not add:
-                parameter.gradient[...] = 0
-            if self._tape[partial] is not None:
-                parameter.gradient += self._total(partial, parameter.value.shape) * factor
-
-    def _total(self, name: str, shape: tuple[int, ...]) -> Array:
-        """The sum of an array (blocks, N) of the tape over blocks, and over the neurons that share a parameter."""
-        total: Array = self._tape[name].sum(axis=0).reshape(self._tape["shape"])
-        total = np.asarray(total.sum(axis=tuple(range(total.ndim - len(shape)))))
-        shared = tuple(k for k, size in enumerate(shape) if size == 1)
-        return np.asarray(total.sum(axis=shared, keepdims=True)).reshape(shape)
+        if parameter.gradient is None:
+            return
+        if self._tape[partial] is not None:
+            shape = self._tape["shape"]
+            self._kernels.sum_shared(self._tape[partial], shape, parameter.value, clipped, add, parameter.gradient)
+        elif not add:
+            parameter.gradient[...] = 0
 
 
 def check_numbers(name: str, value: npt.ArrayLike) -> Array:

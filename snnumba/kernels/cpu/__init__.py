@@ -28,12 +28,17 @@ from .loss import (
 )
 from .lstm import lstm_backward, lstm_backward_with, lstm_forward
 from .optimizer import adam, clip, scale, sgd, sum_of_squares
+from .parameters import add_rows_of, flip, spread, sum_shared
+from .workspace import Workspace, aligned
 
 __all__ = [
     "BLOCK",
     "MOST_THREADS",
+    "Workspace",
     "adam",
     "add",
+    "add_rows_of",
+    "aligned",
     "at_step_backward",
     "available_threads",
     "cache_folder",
@@ -46,6 +51,7 @@ __all__ = [
     "cross_entropy",
     "find_active",
     "first_spike_forward",
+    "flip",
     "gather",
     "lif_backward",
     "lif_backward_with",
@@ -64,9 +70,11 @@ __all__ = [
     "scale",
     "scale_neurons",
     "sgd",
+    "spread",
     "squared_error",
     "sum_of_squares",
     "sum_over_time",
+    "sum_shared",
     "team",
     "transpose",
     "unpack",

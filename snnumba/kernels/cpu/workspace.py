@@ -1,0 +1,87 @@
+"""Memory for arrays of a training step, made once and used again."""
+
+import math
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[Any]
+
+LINE = 64  # bytes of a cache line, and of a vector: one that begins on a line lies in one
+
+
+def aligned(size: int, dtype: npt.DTypeLike) -> Array:
+    """A row of zeros that begins on a cache line."""
+    return _on_line(np.zeros(size * np.dtype(dtype).itemsize + LINE, np.uint8), (size,), dtype)
+
+
+def _on_line(memory: Array, shape: Sequence[int], dtype: npt.DTypeLike) -> Array:
+    """An array in memory, from the first cache line that begins there."""
+    begin = -memory.ctypes.data % LINE
+    return memory[begin : begin + math.prod(shape) * np.dtype(dtype).itemsize].view(dtype).reshape(shape)
+
+
+class Workspace:
+    """Arrays that are made once and used again: a training step allocates none."""
+
+    def __init__(self) -> None:
+        self._memory: dict[str, list[tuple[Any, Array]]] = {}  # bytes, and the array last given out in them
+        self._constants: dict[str, Array] = {}
+        self._zeros: dict[tuple[str, tuple[int, ...]], Array] = {}
+
+    def empty(self, name: str, shape: tuple[int, ...], dtype: npt.DTypeLike) -> Array:
+        """An array, contents undefined, in memory of this name that nobody holds an array of any more.
+
+        So an array given out stays as it is for as long as its user keeps it, or a view of it.
+        """
+        places = self._memory.setdefault(name, [])
+        for k in range(len(places)):
+            memory, array = places[k]
+            if sys.getrefcount(array) > FREE[0] or sys.getrefcount(memory) > FREE[1]:  # somebody holds it, or a view
+                continue
+            if array.shape != shape or array.dtype != dtype:
+                array = self._fit(memory, shape, dtype)
+                places[k] = array.base, array
+            return array
+        array = self._fit(np.empty(0, np.uint8), shape, dtype)
+        places.append((array.base, array))
+        return array
+
+    @staticmethod
+    def _fit(memory: Array, shape: tuple[int, ...], dtype: npt.DTypeLike) -> Array:
+        """An array in memory, or in more of it if it is too small."""
+        size = math.prod(shape) * np.dtype(dtype).itemsize + LINE
+        return _on_line(memory if memory.size >= size else np.empty(size, np.uint8), shape, dtype)
+
+    def constant(self, name: str, values: Sequence[float], dtype: npt.DTypeLike) -> Array:
+        """Numbers that are always the same for a name."""
+        array = self._constants.get(name)
+        if array is None:
+            array = self._constants[name] = np.array(values, dtype)
+        return array
+
+    def zeros(self, shape: tuple[int, ...], dtype: npt.DTypeLike, name: str = "") -> Array:
+        """Zeros, for reading only; with a name, to be written to where that name's users agree."""
+        array = self._zeros.get((name, shape))
+        if array is None or array.dtype != dtype:
+            array = self._zeros[name, shape] = aligned(math.prod(shape), dtype).reshape(shape)
+        return array
+
+
+def _references_when_free() -> tuple[int, int]:
+    """How many references an array of a Workspace and its memory have where nobody else has one."""
+    places = [(memory := np.zeros(1, np.uint8), memory[:])]
+    del memory
+    for k in range(len(places)):
+        memory, array = places[k]
+        return sys.getrefcount(array), sys.getrefcount(memory)
+    raise AssertionError
+
+
+FREE = _references_when_free()
+
+
+__all__ = ["Workspace", "aligned"]
