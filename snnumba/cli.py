@@ -27,6 +27,13 @@ from .tasks.trajectory import MODES
 from .training import History, evaluate, fit
 
 CLASSIFICATION = "classification"  # the task where none is named
+OPTIMIZERS: dict[str, Callable[..., optim.Optimizer]] = {"adam": optim.Adam, "adamw": optim.AdamW, "sgd": optim.SGD}
+OF_CHOICES = {  # options that go with one choice of another
+    "momentum": ("optimizer", "sgd"),
+    "step_size": ("schedule", "step"),
+    "gamma": ("schedule", "step"),
+}
+OF_TRAINING = ("optimizer", "momentum", "weight_decay", "schedule", "step_size", "gamma", "clip")  # kept where given
 OF_NET = ("hidden", "num_steps", "beta")  # settings that the config of a run's net tells
 DEFAULT = "(default: %(default)s)"  # in the help of an option
 ERRORS = (ValueError, TypeError, KeyError, OSError, MemoryError)  # what bad input raises
@@ -90,22 +97,25 @@ def _train(args: argparse.Namespace) -> None:
     task = TASKS[args.task](settings)
     loader = datasets.Loader(task.train, task["batch_size"], seed=args.seed)
     net = Network(*task.layers(), num_steps=task["num_steps"], device=args.device, dtype=args.dtype, seed=args.seed)
-    optimizer = optim.Adam(net, lr=task["lr"])
+    optimizer = _optimizer(net, task["lr"], args)
+    schedule = _schedule(optimizer, task["epochs"], args)
     _row("data", f"{task.described(task.train)}, and {len(task.test)} to test")
     for note in task.notes():
         _row("", note)
     _row("net", _described_net(net))
     _row("loss", f"{task.loss_fn!r}")
-    _row("training", f"Adam, lr {task['lr']}, batch {task['batch_size']}, epochs {task['epochs']}, seed {args.seed}")
+    plan = f"lr {task['lr']}, batch {task['batch_size']}, epochs {task['epochs']}, seed {args.seed}"
+    _row("training", ", ".join([type(optimizer).__name__, plan, *_extras(optimizer, schedule, args.clip)]))
     _row("on", _resources(net))
     print()
 
     saved = "nothing is saved"
     kept = {name: value for name, value in task.settings.items() if name not in OF_NET}
+    kept |= {name: getattr(args, name) for name in OF_TRAINING if name in args.given}
 
     def on_epoch(epoch: int, history: History) -> None:
         nonlocal saved
-        checkpoint.save(args.out, net, optimizer, history, kept)
+        checkpoint.save(args.out, net, optimizer, history, kept, schedule)
         saved = f"{args.out} is as it was after epoch {epoch}"
         if epoch == 1:
             print("\n".join(_header(task, history)))
@@ -120,6 +130,8 @@ def _train(args: argparse.Namespace) -> None:
             task["epochs"],
             task.test,
             metrics=task.metrics,
+            schedule=schedule,
+            clip=args.clip,
             on_epoch=on_epoch,
         )
     except KeyboardInterrupt:
@@ -127,6 +139,30 @@ def _train(args: argparse.Namespace) -> None:
     print()
     _row(*task.verdict({name: tested[-1] for name, (_, tested) in _figures(history).items()}))
     _row("saved", f"{args.out}; `snnumba evaluate {args.out}` tests it again")
+
+
+def _optimizer(net: Network, lr: float, args: argparse.Namespace) -> optim.Optimizer:
+    """The optimizer that was chosen, with what was given of its options."""
+    given = {name: getattr(args, name) for name in ("weight_decay", "momentum") if name in args.given}
+    return OPTIMIZERS[args.optimizer](net, lr=lr, **given)
+
+
+def _schedule(optimizer: optim.Optimizer, epochs: int, args: argparse.Namespace) -> optim.Schedule | None:
+    """The schedule that was chosen, over so many epochs."""
+    if args.schedule == "step":
+        return optim.StepLR(optimizer, args.step_size or max(1, epochs // 3), args.gamma)
+    return optim.CosineAnnealingLR(optimizer, epochs) if args.schedule == "cosine" else None
+
+
+def _extras(optimizer: optim.Optimizer, schedule: optim.Schedule | None, clip: float | None) -> list[str]:
+    """What there is to say of the training beside what there always is."""
+    given = {name: optimizer.config.get(name) for name in ("momentum", "weight_decay")}
+    extras = [f"{name.replace('_', ' ')} {value}" for name, value in given.items() if value]
+    if schedule is not None:
+        extras.append(f"{schedule!r}")
+    if clip is not None:
+        extras.append(f"clip {clip}")
+    return extras
 
 
 def _figures(history: History) -> dict[str, tuple[list[float], list[float]]]:
@@ -223,6 +259,10 @@ def _resources(net: Network) -> str:
 
 def _settings(args: argparse.Namespace) -> dict[str, Any]:
     """The settings of the task that was chosen; refuse the options of others."""
+    for name, (option, choice) in OF_CHOICES.items():
+        chosen = getattr(args, option)
+        if name in args.given and chosen != choice:
+            raise ValueError(f"{_option(name)} is of --{option} {choice} and cannot be given with --{option} {chosen}")
     options = TASKS[args.task].options
     for name in sorted(args.given - options.keys()):
         others = [task for task, kind in TASKS.items() if name in kind.options]
@@ -315,6 +355,7 @@ COUNT = partial(_number, int, lambda x: x >= 1, "a whole number of at least 1")
 SEED = partial(_number, int, lambda x: x >= 0, "a whole number of at least 0")
 SHARE = partial(_number, float, lambda x: 0 <= x <= 1, "a number from 0 to 1")
 POSITIVE = partial(_number, float, lambda x: 0 < x < math.inf, "a number above 0")
+NOT_NEGATIVE = partial(_number, float, lambda x: 0 <= x < math.inf, "a number of at least 0")
 FINITE = partial(_number, float, math.isfinite, "a finite number")
 
 
@@ -342,6 +383,7 @@ def _parser() -> argparse.ArgumentParser:
         "snnumba train --data digits --epochs 2",
         "snnumba train --data data/mnist.h5 --hidden 256 --out big.run.h5",
         "snnumba train --loss membrane --on-target 1.05 --off-target 0.2",
+        "snnumba train --optimizer adamw --schedule cosine --clip 1",
         "snnumba train --task trajectory --mode sqrt",
     )
     train.register("action", None, _Given)
@@ -388,8 +430,20 @@ def _train_options(parser: argparse.ArgumentParser) -> None:
     add("num_steps", "time steps of a sample", type=COUNT, metavar="T")
     add("epochs", "passes over the training samples", type=COUNT, metavar="N")
     add("batch_size", "samples in a step of training", type=COUNT, metavar="N")
-    add("lr", "Adam's learning rate", type=POSITIVE, metavar="X")
+    add("lr", "learning rate", type=POSITIVE, metavar="X")
     add_common = parser.add_argument
+    add_common("--optimizer", choices=tuple(OPTIMIZERS), default="adam", help=f"what changes the weights {DEFAULT}")
+    add_common("--momentum", type=NOT_NEGATIVE, metavar="X", help="decay of the sum of gradients; --optimizer sgd "
+               "(default: 0)")  # fmt: skip
+    add_common("--weight-decay", type=NOT_NEGATIVE, metavar="X", help="times the weights, added to their gradients, or "
+               "with adamw taken from them (default: 0; 0.01 for adamw)")  # fmt: skip
+    add_common("--schedule", choices=("none", "step", "cosine"), default="none", help="of the learning rate: fall by "
+               f"steps, or along a cosine to 0 after the last epoch {DEFAULT}")  # fmt: skip
+    add_common("--step-size", type=COUNT, metavar="N", help="epochs from one fall to the next; --schedule step "
+               "(default: a third of all)")  # fmt: skip
+    add_common("--gamma", type=POSITIVE, default=0.1, metavar="X", help="what each fall multiplies the learning rate "
+               f"by; --schedule step {DEFAULT}")  # fmt: skip
+    add_common("--clip", type=POSITIVE, metavar="X", help="largest norm of all gradients together (default: none)")
     add_common("--seed", type=SEED, default=0, metavar="N", help="draws the weights, the order of the samples and, but "
                f"for images, the samples {DEFAULT}")  # fmt: skip
     add_common("--dtype", choices=("float32", "float64"), default="float32", help=f"type of all numbers {DEFAULT}")

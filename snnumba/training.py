@@ -15,6 +15,7 @@ from .datasets import Dataset, Loader, Samples
 from .functional import accuracy_membrane, accuracy_rate
 from .layers.base import Array, check_size
 from .network import Network, check_net
+from .optim import Schedule, clip_grad_norm
 from .regression import RegressionDataset
 
 WATCH = 8  # steps from one look at firing rates, and at what the bar tells, to the next: each would cost 3% of a step
@@ -158,6 +159,8 @@ def fit(
     validation: Samples | None = None,
     *,
     metrics: Mapping[str, Metric] | None = None,
+    schedule: Schedule | None = None,
+    clip: float | None = None,
     batch_size: int | None = None,
     seed: int | None = None,
     progress: bool | None = None,
@@ -175,6 +178,8 @@ def fit(
     epochs : int                   passes over the training data
     validation : as train          evaluated after each epoch
     metrics : more to measure, such as {"error": error}: error(spk or mem, targets) is a mean over samples
+    schedule : of the optimizer's learning rate, such as optim.StepLR(optimizer, 2); each epoch is a step of it
+    clip : float > 0               the largest norm of all gradients together, as optim.clip_grad_norm
     batch_size, seed : int         of the shuffled batches of a data set; default 128 and 0
     progress : bool                a bar on stderr; None: where that is a terminal
     on_epoch : called as on_epoch(epoch, history) after each epoch, epoch counting from 1
@@ -202,6 +207,10 @@ def fit(
     if getattr(optimizer, "net", None) is not net:
         raise ValueError(f"optimizer must be one of this net; {optimizer!r} is not")
     check_size("epochs", epochs)
+    if schedule is not None and getattr(schedule, "optimizer", None) is not optimizer:
+        raise ValueError(f"schedule must be one of this optimizer; {schedule!r} is not")
+    if clip is not None and not (isinstance(clip, int | float | np.number) and clip > 0):
+        raise ValueError(f"clip must be a number above 0; got {clip!r}")
     for name, dataset in (("train", loader.dataset), ("validation", validation)):
         if dataset is not None:
             _check_dataset(name, dataset, net)
@@ -223,13 +232,15 @@ def fit(
         with bar:
             for step, indices in enumerate(loader.indices(loader.epoch)):
                 x, y = _gathered(loader.dataset, indices, buffers)
-                losses[step], measured = _train_step(net, loss_fn, optimizer, measures, x, y)
+                losses[step], measured = _train_step(net, loss_fn, optimizer, measures, x, y, clip)
                 tally.add(len(indices), losses[step], measured)
                 bar.update()
                 if step % WATCH == 0:
                     tally.add_rates(len(indices), net.firing_rates())
                     bar.set_postfix_str(str(tally), refresh=False)
         _check_finite(epoch, losses, net, optimizer)
+        if schedule is not None:
+            schedule.step()
         loader.epoch += 1
         history.seconds.append(time.perf_counter() - begun)
         history.loss = np.concatenate([history.loss, losses])
@@ -312,7 +323,13 @@ def _evaluated(
 
 
 def _train_step(
-    net: Network, loss_fn: Loss, optimizer: Optimizer, measures: dict[str, Metric], x: Array, y: Array
+    net: Network,
+    loss_fn: Loss,
+    optimizer: Optimizer,
+    measures: dict[str, Metric],
+    x: Array,
+    y: Array,
+    clip: float | None = None,
 ) -> tuple[float, dict[str, float]]:
     """The loss of a batch and what is measured on it, and one step of the optimizer.
 
@@ -325,6 +342,8 @@ def _train_step(
         net.backward(dmem=gradient)
     else:
         net.backward(dspk=gradient)
+    if clip is not None:
+        clip_grad_norm(net, clip)
     optimizer.step()
     return loss, measured
 

@@ -276,9 +276,9 @@ def test_a_net_is_rebuilt_from_json(make):
 LAYER = {"layer": "RLeaky", "beta": 0.9, "linear_features": 2}
 SPIKE_GRAD = {"name": "atan", "a": 2.0, "b": 0.0}
 WRONG = {  # a layer's config, and what is said
-    "another layer": ({"layer": "Conv9"}, "layer 0 must be one of Leaky, Linear, RLeaky; got 'Conv9'"),
-    "a layer that is a list": ({"layer": []}, r"layer 0 must be one of Leaky, Linear, RLeaky; got \[\]"),
-    "not a layer": (3, "layer 0 must be one of Leaky, Linear, RLeaky; got None"),
+    "another layer": ({"layer": "Conv9"}, r"layer 0 must be one of .*Linear.*; got 'Conv9'"),
+    "a layer that is a list": ({"layer": []}, r"layer 0 must be one of .*Linear.*; got \[\]"),
+    "not a layer": (3, "layer 0 must be one of .*Linear.*; got None"),
     "a missing argument": ({"layer": "RLeaky", "beta": 0.9}, "layer 0, RLeaky: .*linear_features"),
     "an unknown argument": (LAYER | {"gamma": 1}, "layer 0, RLeaky: .*gamma"),
     "a wrong number": (LAYER | {"linear_features": -2}, "linear_features must be a positive integer; got -2"),

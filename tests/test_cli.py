@@ -170,6 +170,44 @@ def test_a_run_is_evaluated_with_its_own_loss_and_dtype(halves, capsys, options)
     assert float(number("loss", out).rstrip(",")) == pytest.approx(expected, abs=1e-5)  # five digits are printed
 
 
+PLANS = {  # options, what the report says, the optimizer, and the schedule
+    "adamw": (["--optimizer", "adamw"], "AdamW, lr 0.001, .*, weight decay 0.01", "AdamW(", None),
+    "decay": (["--weight-decay", "0.5"], "Adam, .*, weight decay 0.5", "Adam(", None),
+    "sgd": (["--optimizer", "sgd", "--momentum", "0.9"], "SGD, .*, momentum 0.9", "SGD(lr=0.001, momentum=0.9", None),
+    "step": (["--schedule", "step"], r"StepLR\(step_size=1, gamma=0.1\)", "Adam(lr=1.00000", "StepLR("),
+    "steps": (
+        ["--schedule", "step", "--step-size", "2", "--gamma", "0.5"],
+        r"StepLR\(step_size=2, gamma=0.5\)",
+        "Adam(lr=0.0005",
+        "StepLR(",
+    ),
+    "cosine": (["--schedule", "cosine"], r"CosineAnnealingLR\(T_max=2", "Adam(lr=0.0,", "CosineAnnealingLR(T_max=2"),
+    "clip": (["--clip", "0.001"], "Adam, .*, clip 0.001", "Adam(", None),
+}
+
+
+@pytest.mark.parametrize("case", PLANS)
+def test_how_to_train_is_reported_and_saved(halves, capsys, case):
+    options, told, optimizer, schedule = PLANS[case]
+    assert cli.main(["train", "--data", halves, *SMALL, *options]) == 0
+    out = capsys.readouterr().out
+    assert re.search(rf"^training   .*{told}", out, re.MULTILINE)
+    run = checkpoint.load("run.h5")
+    assert repr(run.optimizer).startswith(optimizer)
+    assert repr(run.schedule).startswith(str(schedule))
+    for option, value in zip(options[::2], options[1::2], strict=True):
+        assert str(run.settings[option[2:].replace("-", "_")]) == value
+
+
+def test_gradients_are_clipped_to_the_norm_given(halves):
+    task = cli.TASKS["classification"](cli._settings(cli._parser().parse_args(["train", "--data", halves, *SMALL])))
+    drawn = snn.Network(*task.layers(), num_steps=3, seed=0).vector
+    for more, far in (["--clip", "1e-6"], False), ([], True):
+        cli.main(["train", "--data", halves, *SMALL, "--optimizer", "sgd", "--lr", "1", *more])
+        moved = np.linalg.norm(checkpoint.load("run.h5").net.vector - drawn)
+        assert (moved > 12 * 1e-6) == far  # 2 epochs of 6 steps, each of at most lr * 1e-6
+
+
 def test_evaluate_finds_the_data_from_another_folder(run_file, folder, monkeypatch):
     (folder / "elsewhere").mkdir()
     monkeypatch.chdir(folder / "elsewhere")
@@ -377,6 +415,9 @@ def test_idx_files_that_are_not_there_are_named(folder, capsys):
 
 
 CONTRADICTIONS = [
+    (["--momentum", "0.9"], "--momentum", "--optimizer adam"),
+    (["--step-size", "2", "--schedule", "cosine"], "--step-size", "--schedule cosine"),
+    (["--gamma", "0.1"], "--gamma", "--schedule none"),
     (["--loss", "membrane", "--correct-rate", "0.8"], "--correct-rate", "--loss membrane"),
     (["--loss", "membrane", "--incorrect-rate", "0"], "--incorrect-rate", "--loss membrane"),
     (["--on-target", "1"], "--on-target", "--loss count"),
@@ -434,6 +475,13 @@ def test_options_that_contradict_each_other_are_both_named(folder, capsys, optio
         ("--batch-size", "0"),
         ("--lr", "0"),
         ("--seed", "-1"),
+        ("--optimizer", "lion"),
+        ("--weight-decay", "-1"),
+        ("--momentum", "inf"),
+        ("--schedule", "linear"),
+        ("--step-size", "0"),
+        ("--gamma", "0"),
+        ("--clip", "0"),
         ("--dtype", "int8"),
         ("--threads", "0"),
         ("--device", "tpu"),

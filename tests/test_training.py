@@ -112,6 +112,25 @@ def test_a_loader_goes_on_at_its_own_epoch(splits):
     np.testing.assert_array_equal(net.vector, whole.vector)
 
 
+def test_a_schedule_is_stepped_after_each_epoch(splits):
+    net = tutorial_net()
+    optimizer = optim.Adam(net, lr=0.008)
+    schedule, rates = optim.StepLR(optimizer, step_size=1, gamma=0.5), []
+    snn.fit(
+        net, splits[0], count_loss(), optimizer, 3, schedule=schedule, on_epoch=lambda *_: rates.append(optimizer.lr)
+    )
+    assert rates == [0.004, 0.002, 0.001]
+    assert schedule.epochs == 3
+
+
+def test_a_clipped_step_goes_no_further_than_the_norm_allows(splits):
+    net = tutorial_net()
+    before, clip, lr = net.vector.copy(), 1e-3, 0.5
+    one = Loader(Dataset(splits[0].images[:128], splits[0].labels[:128]), 128)
+    snn.fit(net, one, count_loss(), optim.SGD(net, lr=lr), 1, clip=clip)
+    assert np.linalg.norm(net.vector - before) == pytest.approx(lr * clip, rel=1e-2)  # 1e-6 is added to the norm
+
+
 def test_history_has_a_loss_a_step_and_the_rest_an_epoch(splits):
     _, history = trained(splits, 3, batch_size=300)
     assert history.epochs == 3
@@ -362,6 +381,13 @@ REFUSED = {  # what is wrong: arguments of fit in place of good ones, the error,
     "epochs": ({"epochs": 0}, ValueError, "epochs must be a positive integer; got 0"),
     "metrics": ({"metrics": [error]}, TypeError, "metrics must be functions by their names"),
     "a metric's name": ({"metrics": {"accuracy": error}}, ValueError, "metrics must have names of their own"),
+    "schedule of another optimizer": (
+        {"schedule": optim.StepLR(optim.Adam(tutorial_net(2, 2, 4, 2)), 1)},
+        ValueError,
+        "schedule must be one of this optimizer; StepLR",
+    ),
+    "clip": ({"clip": 0}, ValueError, "clip must be a number above 0; got 0"),
+    "clip of text": ({"clip": "1"}, ValueError, "clip must be a number above 0; got '1'"),
     "loss": ({"loss_fn": None}, TypeError, "loss_fn must be a loss"),
     "loss of something else": ({"loss_fn": np.sum}, TypeError, "loss_fn must be a loss"),
     "loss of many numbers": (
