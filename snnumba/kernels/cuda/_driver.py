@@ -1,0 +1,143 @@
+"""What the kernels need of numba.cuda, which no other file imports: compiling, launching, shared and scratch memory.
+
+A kernel is a function of one thread, launched over a grid of blocks. The shape of the grid follows from the sizes of
+the problem alone, never from the device, so that sums are cut, and their bits fall, in the same way everywhere.
+
+Under NUMBA_ENABLE_CUDASIM=1 numba's simulator runs the same kernels as plain Python, each thread of a block a thread of
+Python's, for tests without a GPU. Nothing here touches a device before the first launch.
+"""
+
+from collections.abc import Callable
+from functools import update_wrapper
+from types import FunctionType, SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+if not hasattr(np, "row_stack"):  # NumPy 2.5 has it no more; numba-cuda 0.30 asks for it
+    np.row_stack = np.vstack  # noqa: NPY201
+
+from numba import cuda as numba_cuda
+from numba import types
+from numba.core import config
+
+from .. import rules as scalar_rules
+from ..cpu._compile import copied
+
+SIMULATED = bool(config.ENABLE_CUDASIM)
+THREADS = 4 if SIMULATED else 128  # of a block, where a kernel has no reason for another number
+ALWAYS_SHARED = 48 << 10  # bytes of shared memory that a block gets for the asking
+
+registry: list["Kernel"] = []  # every kernel, for the check that compiles them all
+
+if SIMULATED:
+    from numba.cuda.simulator import kernel as simulator
+
+    class _Cuda:
+        """numba.cuda as a simulated thread sees it, in whichever file its code is."""
+
+        def __getattr__(self, name):
+            return getattr(simulator._get_kernel_context() or numba_cuda, name)
+
+    cuda: Any = _Cuda()
+
+    def part(function):
+        """Make a function of a thread that kernels call: it stays as it is."""
+        return function
+
+    OPTIONS: dict[str, Any] = {}
+else:
+    cuda = numba_cuda
+
+    def part(function):
+        """Make a function of a thread that kernels call, compiled into each of them."""
+        return cuda.jit(device=True, forceinline=True)(function)
+
+    class _Nones:
+        """None among a kernel's arguments: a type of its own. What is passed is a pointer that nobody reads.
+
+        `if x is None` is decided at compile time where x is None; where it is not, both branches must compile.
+        """
+
+        @staticmethod
+        def prepare_args(ty, value, **_):
+            return (types.CPointer(types.uint8), 0) if value is None else (ty, value)
+
+    OPTIONS = {"extensions": [_Nones]}
+
+
+class Kernel:
+    """A kernel, compiled once for each combination of argument types."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self.__name__ = function.__name__
+        self.source = function
+        self.compiled = cuda.jit(**OPTIONS)(function)
+        self._allowed: dict[Any, int] = {}
+        registry.append(self)
+
+    def launch(self, grid: Any, block: Any, *args: Any, shared: int = 0) -> None:
+        """Run a grid of blocks, each with so many bytes of shared memory whose size the kernel does not know."""
+        if shared > ALWAYS_SHARED and not SIMULATED:
+            self._allow(args, shared)
+        self.compiled[grid, block, 0, shared](*args)
+
+    def _allow(self, args: tuple[Any, ...], shared: int) -> None:
+        """Let blocks have more shared memory than they get for the asking."""
+        signature = tuple(self.compiled.typeof_pyval(x) for x in args)
+        if shared <= self._allowed.get(signature, 0):
+            return
+        from cuda.bindings.driver import CUfunction_attribute
+
+        self.compiled.compile(signature)
+        function = self.compiled.overloads[signature]._codelibrary.get_cufunc()
+        attribute = CUfunction_attribute.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
+        numba_cuda.cudadrv.driver.driver.cuKernelSetAttribute(attribute, shared, function.handle, function.device.id)
+        self._allowed[signature] = shared
+
+
+class Elementwise(Kernel):
+    """A kernel with one thread an item, called as `kernel(*args)`."""
+
+    def __init__(self, function: Callable[..., Any], items: Callable[..., int]) -> None:
+        super().__init__(function)
+        update_wrapper(self, function)
+        self.items = items
+
+    def __call__(self, *args: Any) -> None:
+        items = self.items(*args)
+        if items > 0:
+            self.launch(blocks(items, THREADS), THREADS, *args)
+
+
+def elementwise(items: Callable[..., int]) -> Callable[[Callable[..., Any]], Elementwise]:
+    """Make a kernel with one thread an item, as many as `items` makes of the arguments; see Elementwise."""
+    return lambda function: Elementwise(function, items)
+
+
+def blocks(items: int, size: int) -> int:
+    """How many blocks of a size hold the items."""
+    return -(-items // size)
+
+
+_scratch: dict[tuple[Any, ...], Any] = {}
+
+
+def scratch(name: str, shape: tuple[int, ...], dtype: Any) -> Any:
+    """Device memory of this name to work in, kept; kernels run one after the other, so the next may use it again."""
+    key = name, shape, np.dtype(dtype)
+    if key not in _scratch:
+        _scratch[key] = numba_cuda.device_array(shape, dtype)
+    return _scratch[key]
+
+
+def _compile_rules() -> SimpleNamespace:
+    """The rules of rules.py, each compiled and calling the compiled others."""
+    names = dict(vars(scalar_rules))
+    for name, function in vars(scalar_rules).items():
+        if isinstance(function, FunctionType):
+            names[name] = part(copied(function, names))
+    return SimpleNamespace(**names)
+
+
+rules = _compile_rules()

@@ -1,0 +1,107 @@
+"""Every CUDA kernel beside the CPU kernel of its name, in numba's simulator: no GPU is needed.
+
+Threads of a block run one at a time, in an order drawn anew after each barrier, and shared memory begins full of NaN:
+a barrier that is missing, or memory read before it is written, shows in the numbers.
+"""
+
+import os
+import sys
+import threading
+from typing import Any
+
+import numpy as np
+import pytest
+
+if os.environ.get("NUMBA_ENABLE_CUDASIM") != "1":
+    pytest.skip("needs a process of its own: NUMBA_ENABLE_CUDASIM=1", allow_module_level=True)
+
+from cuda_cases import Case, all_cases
+from numba.cuda.simulator import kernel as simulator
+from numba.cuda.simulator.kernelapi import Dim3
+from reference import relative_error
+
+from snnumba.kernels import cpu, cuda
+
+ORDER = np.random.default_rng(0)
+
+
+class Thread(threading.Thread):
+    """A thread of a block, which runs from barrier to barrier when it is told to."""
+
+    def __init__(self, function: Any, args: tuple[Any, ...], block: tuple[int, ...], thread: tuple[int, ...]) -> None:
+        super().__init__(daemon=True)
+        self.function, self.args = function, args
+        self.blockIdx, self.threadIdx = Dim3(*block), Dim3(*thread)
+        self.ended = False
+        self.error: BaseException | None = None
+        self._go, self._back = threading.Semaphore(0), threading.Semaphore(0)
+
+    def run(self) -> None:
+        try:
+            self.function(*self.args)
+        except BaseException as error:
+            self.error = error
+        self.ended = True
+        self._back.release()
+
+    def advance(self) -> None:
+        """Run to the next barrier, or to the end."""
+        if self.ident is None:
+            self.start()
+        else:
+            self._go.release()
+        self._back.acquire()
+        if self.error is not None:
+            raise self.error
+
+    def syncthreads(self) -> None:
+        self._back.release()
+        self._go.acquire()
+
+
+class Shared:
+    """Shared memory of a block, full of NaN; arrays are told apart by the line that asks for them."""
+
+    def __init__(self, dynamic: int) -> None:
+        self._dynamic = np.full(dynamic, 255, np.uint8)
+        self._dynshared_size = dynamic
+        self._arrays: dict[int, np.ndarray] = {}
+
+    def array(self, shape: Any, dtype: Any) -> np.ndarray:
+        dtype = np.dtype(dtype)
+        if shape == 0:
+            return self._dynamic[: self._dynamic.size // dtype.itemsize * dtype.itemsize].view(dtype)
+        line = sys._getframe(1).f_lineno
+        if line not in self._arrays:
+            self._arrays[line] = np.full(np.prod(shape) * dtype.itemsize, 255, np.uint8).view(dtype).reshape(shape)
+        return self._arrays[line]
+
+
+class Block:
+    """In place of the simulator's way of running a block, which leaves the order of the threads to chance."""
+
+    def __init__(self, function: Any, grid: Any, shape: tuple[int, ...], debug: bool) -> None:
+        self.function, self.shape = function, shape
+
+    def run(self, block: tuple[int, ...], *args: Any) -> None:
+        simulator._get_kernel_context()._shared = Shared(simulator._get_kernel_context().shared._dynshared_size)
+        threads = [Thread(self.function, args, block, at) for at in np.ndindex(*self.shape)]
+        while not threads[0].ended:
+            for k in ORDER.permutation(len(threads)):
+                threads[k].advance()
+            assert len({thread.ended for thread in threads}) == 1, "a barrier that not all threads came to"
+
+
+simulator.BlockManager = Block
+
+
+@pytest.mark.parametrize("case", all_cases(), ids=lambda case: case.name)
+def test_kernel_computes_what_the_cpu_kernel_does(case: Case) -> None:
+    expected, got = case.arguments(cpu), case.arguments(cuda)
+    returned = [case.run(kernels, given) for kernels, given in ((cpu, expected), (cuda, got))]
+    assert returned[0] is None or returned[0] == pytest.approx(returned[1], rel=1e-12)  # float64, in another order
+    for (name, x), y in zip(case.results(expected).items(), case.results(got).values(), strict=True):
+        if x.dtype.kind == "f":
+            assert relative_error(y, x) < 1e-5, name  # float32 sums of up to 70 terms in another order
+        else:
+            np.testing.assert_array_equal(y, x, err_msg=name)
