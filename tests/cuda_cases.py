@@ -123,7 +123,7 @@ def parameter_cases(rng: np.random.Generator) -> Iterator[Case]:
             yield Case("sum_shared", f"{sizes}-{clipped}", given | {"add": clipped, "gradient": gradient})
     given = {"partial": rng.normal(size=(3, 5)).astype(f), "shape": (5,), "value": np.ones((), f), "clipped": True}
     yield Case("sum_shared", "N5", given | {"add": False, "gradient": empty()})
-    yield Case("flip", "", {"weight": dyadic(rng, (3, 5, 1, 2)), "out": empty(2, 5, 1, 3)})
+    yield Case("flip", "", {"weight": dyadic(rng, (3, 5, 1, 2)), "out": empty(2, 3, 1, 3, 2, 1)})
     yield Case("add_rows_of", "", {"x": dyadic(rng, (9,)), "y": dyadic(rng, (9,)), "out": empty(9)})
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from .base import Array, Layer, Spikes
+from .correlation import Correlation
 from .linear import uniform
 from .neurons import Neurons
 from .spiking import Spiking
@@ -32,14 +33,14 @@ class Feedback:
         """Refuse neurons of a shape that this feedback is not for."""
 
     def forward(self, layer: Neurons) -> tuple[Any, ...]:
-        """weight, bias, image, padded for lif_forward."""
+        """weight, bias, window, room for lif_forward."""
         return NOTHING
 
     def prepare(self, layer: Neurons) -> None:
         """Make what backward needs beside the samples."""
 
     def backward(self, layer: Neurons) -> tuple[Any, ...]:
-        """weight, image, padded for lif_backward."""
+        """weight, window, room for lif_backward."""
         return NOTHING[:3]
 
     def learn(self, layer: Neurons, add: bool) -> None:
@@ -89,22 +90,7 @@ class OneToOne(Feedback):
         layer._learn("V", "dV", add)
 
 
-class _Weighted(Feedback):
-    """A feedback with recurrent.weight and recurrent.bias."""
-
-    def learn(self, layer: Neurons, add: bool) -> None:
-        bits, spk0, dcurrent = (layer._tape[name] for name in ("bits", "spk0", "dcurrent"))
-        first = 0
-        if spk0 is not None:  # it need not be zeros and ones
-            self._add_gradients(layer, spk0[None], bits[:1], dcurrent[:1], add)
-            first = 1
-        self._add_gradients(layer, None, bits[first:-1], dcurrent[first:], add or first > 0)
-
-    def _add_gradients(self, layer: Neurons, spk: Array | None, bits: Array, d: Array, add: bool) -> None:
-        raise NotImplementedError
-
-
-class LinearFeedback(_Weighted):
+class LinearFeedback(Feedback):
     """rec(s) = W s + b."""
 
     def __init__(self, features: int) -> None:
@@ -125,56 +111,55 @@ class LinearFeedback(_Weighted):
     def backward(self, layer: Neurons) -> tuple[Any, ...]:
         return layer._tape["transposed"], None, None
 
-    def _add_gradients(self, layer: Neurons, spk: Array | None, bits: Array, d: Array, add: bool) -> None:
+    def learn(self, layer: Neurons, add: bool) -> None:
         dweight, dbias = (layer._parameters[f"recurrent.{name}"].gradient for name in ("weight", "bias"))
-        layer._kernels.linear_backward(spk, bits, d, dweight, dbias, add)
+        for spk, bits, d in _fed_back(layer):
+            layer._kernels.linear_backward(spk, bits, d, dweight, dbias, add)
+            add = True
 
 
-class Conv2dFeedback(_Weighted):
+class Conv2dFeedback(Feedback):
     """rec(s) = the correlation of s with a kernel, zeros around the image, and a bias a channel."""
 
     def __init__(self, channels: int, kernel_size: tuple[int, int]) -> None:
-        self.channels = channels
-        self.kernel_size = kernel_size
+        padding = kernel_size[0] // 2, kernel_size[1] // 2
+        self._correlation = Correlation(channels, channels, kernel_size, (1, 1), padding, "recurrent.")
 
     def draw(self, rng: np.random.Generator) -> dict[str, Array]:
-        c, fan_in = self.channels, self.channels * math.prod(self.kernel_size)
-        weight, bias = uniform(rng, (c, c, *self.kernel_size), fan_in), uniform(rng, (c,), fan_in)
-        return {"recurrent.weight": weight, "recurrent.bias": bias}
+        return self._correlation.draw(rng)
 
     def check(self, shape: tuple[int, ...]) -> None:
-        if len(shape) != 3 or shape[0] != self.channels:
-            raise ValueError(
-                f"conv2d_channels={self.channels} takes inputs of a shape ({self.channels}, H, W); got {shape}"
-            )
-
-    def _padded(self, layer: Neurons, name: str, count: int) -> Array:
-        """Images of zeros with room around and behind; kernels write to the middle only, and always to all of it."""
-        plane = layer._kernels.padded_shape(*layer._tape["shape"][1:], *self.kernel_size, layer.dtype)
-        return layer._work.zeros((count, *plane), layer.dtype, name)
+        channels = self._correlation.channels
+        if len(shape) != 3 or shape[0] != channels:
+            raise ValueError(f"conv2d_channels={channels} takes inputs of a shape ({channels}, H, W); got {shape}")
 
     def forward(self, layer: Neurons) -> tuple[Any, ...]:
-        tape, shape = layer._tape, layer._tape["shape"]
+        shape, batch = layer._tape["shape"], layer._tape["mem"].shape[1]
         bias = layer._work.empty("bias", (math.prod(shape),), layer.dtype)
         layer._kernels.spread(layer._parameters["recurrent.bias"].value.reshape(-1, 1, 1), shape, bias)
-        blocks = -(-tape["mem"].shape[1] // layer._kernels.BLOCK)
-        padded = self._padded(layer, "padded", blocks * self.channels)
-        tape["padded"] = padded.reshape(blocks, self.channels, *padded.shape[1:])
-        return layer._parameters["recurrent.weight"].value, bias, shape[1:], tape["padded"]
+        return self._correlation.weight(layer), bias, *self._correlation.forward(layer, shape, batch)
 
     def prepare(self, layer: Neurons) -> None:
-        weight = layer._parameters["recurrent.weight"].value
-        flipped = layer._work.empty("flipped", weight.shape, layer.dtype)
-        layer._kernels.flip(weight, flipped)
-        layer._tape["flipped"] = flipped
+        layer._tape["flipped"] = self._correlation.flipped(layer)
 
     def backward(self, layer: Neurons) -> tuple[Any, ...]:
-        return layer._tape["flipped"], layer._tape["shape"][1:], layer._tape["padded"]
+        batch = layer._tape["mem"].shape[1]
+        return layer._tape["flipped"], *self._correlation.backward(layer, layer._tape["shape"], batch)
 
-    def _add_gradients(self, layer: Neurons, spk: Array | None, bits: Array, d: Array, add: bool) -> None:
-        dweight, dbias = (layer._parameters[f"recurrent.{name}"].gradient for name in ("weight", "bias"))
-        planes = self._padded(layer, "planes", self.channels * self.kernel_size[0])
-        layer._kernels.conv_backward(spk, bits, d, layer._tape["shape"][1:], planes, dweight, dbias, add)
+    def learn(self, layer: Neurons, add: bool) -> None:
+        for k, (spk, bits, d) in enumerate(_fed_back(layer)):
+            self._correlation.learn(layer, spk, bits, d, layer._tape["shape"], add=k > 0)
+
+    def finish(self, layer: Neurons, add: bool) -> None:
+        self._correlation.finish(layer, add)
+
+
+def _fed_back(layer: Neurons) -> list[tuple[Array | None, Array, Array]]:
+    """Spikes that were fed back and what came back for them, in floats where spk0 need not be zeros and ones."""
+    bits, spk0, d = (layer._tape[name] for name in ("bits", "spk0", "dcurrent"))
+    if spk0 is None:
+        return [(None, bits[:-1], d)]
+    return [(spk0[None], bits[:1], d[:1]), (None, bits[1:-1], d[1:])]
 
 
 class LayerFeedback(Feedback):

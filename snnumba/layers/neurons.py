@@ -198,7 +198,7 @@ class Neurons(Spiking):
         self._kernel_forward(current, (None, None, None, None), spk0, slice(None))
 
     def _kernel_forward(self, current: Array, feedback: tuple[Any, ...], spk0: Array, steps: slice) -> None:
-        """Run lif_forward over some of the steps; feedback: weight, bias, image and padded."""
+        """Run lif_forward over some of the steps; feedback: weight, bias, window and room."""
         tape = self._tape
         begin, end, _ = steps.indices(len(tape["mem"]))
         self._kernels.lif_forward(
@@ -259,7 +259,7 @@ class Neurons(Spiking):
         dbeta: Array,
         dthreshold: Array,
     ) -> None:
-        """Run lif_backward over some of the steps; feedback: weight, image and padded."""
+        """Run lif_backward over some of the steps; feedback: weight, window and room."""
         tape, dtype = self._tape, self.dtype
         begin, end, _ = steps.indices(len(tape["mem"]))
         function = self.spike_grad.function

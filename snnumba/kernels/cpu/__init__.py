@@ -4,7 +4,7 @@ from ._compile import cache_folder
 from ._threads import MOST_THREADS, available_threads, team
 from .batch import gather
 from .bits import count_bits, num_words, scale_neurons, unpack
-from .conv import conv_backward, padded_shape
+from .conv import TAPS, conv_backward, conv_forward, conv_windows, sum_blocks
 from .dense import (
     BLOCK,
     add,
@@ -34,6 +34,7 @@ from .workspace import Workspace, aligned
 __all__ = [
     "BLOCK",
     "MOST_THREADS",
+    "TAPS",
     "Workspace",
     "adam",
     "add",
@@ -45,6 +46,8 @@ __all__ = [
     "class_targets",
     "clip",
     "conv_backward",
+    "conv_forward",
+    "conv_windows",
     "count_backward",
     "count_bits",
     "count_forward",
@@ -64,7 +67,6 @@ __all__ = [
     "lstm_forward",
     "num_words",
     "one_to_one_backward",
-    "padded_shape",
     "peak_forward",
     "rows_together",
     "scale",
@@ -72,6 +74,7 @@ __all__ = [
     "sgd",
     "spread",
     "squared_error",
+    "sum_blocks",
     "sum_of_squares",
     "sum_over_time",
     "sum_shared",

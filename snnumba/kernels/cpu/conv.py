@@ -1,25 +1,113 @@
-"""Correlations of images with small kernels, stride 1: what conv2d feedback needs.
+"""Correlations of images with kernels: what Conv2d and conv2d feedback need.
 
-For a sample x (C, H, W), a weight (C, kh, kw, O) stored with its outputs last, and zeros around x:
+For a sample x (C, H, W), a weight (C, kh, kw, O) stored with its outputs last, a stride s and p zeros around x:
 
-    (1) out[o, y, x] += sum_c,i,j W[c, i, j, o] x[c, y + i - kh//2, x + j - kw//2]
-    (2) dx            = eq. (1) of d, with W flipped in i and j and its channels swapped
-    (3) dW[c, i, j, o] = sum_t,b,y,x x[c, y + i - kh//2, x + j - kw//2] d[o, y, x]
+    (1) out[o, y, x]   = b[o] + sum_c,i,j W[c, i, j, o] x[c, y s + i - p, x s + j - p]
+    (2) dx[c, y, x]    = sum_o,i,j W[c, i, j, o] d[o, (y + p - i) / s, (x + p - j) / s]      where these are whole
+    (3) dW[c, i, j, o] = sum_t,b,y,x x[c, y s + i - p, x s + j - p] d[o, y, x]
     (4) db[o]          = sum_t,b,y,x d[o, y, x]
 
-A sample is copied into the middle of a larger image of zeros, whose rows end in room for one more vector, so that a row
-shifted by (i, j) is a plain load.
+A channel is shared out to s^2 planes, every s-th row and column to one, so that in planes the stride is 1. The planes
+of a sample are read as one long row: each (c, i, j) is an offset in it, and (1) and (3) are products of matrices, of
+which the sums that begin in the zeros between two rows of an image are not used. (2) is (1) of d, with W flipped
+and its outputs the planes of dx.
 """
 
+from functools import cache
+from typing import Any, NamedTuple
+
+import numba
 import numpy as np
 
 from ._compile import kernel, part
-from .vector import BYTES, chosen, fused, lanes, load, load_part, multiplied, ones, store_part, total, zero
+from .bits import ONE
+from .dense import BLOCK
+from .tile import add_totals, broadcast_each, load_at, load_each, outer, store_tile, zeros
+from .vector import add, chosen, lanes, load_part, ones, store_part, zero
+
+NO_BITS = np.zeros(1, np.uint64)  # where a sample is one of floats
+TAPS = 4  # of the (c, i, j), together in (3)
+OUTPUTS = 4  # together
+SPAN = 32  # numbers of the smaller type in two vectors, which (1) has together
+LONG = 1024  # numbers that make a long row long enough for the sums of the lanes of a tile not to matter
 
 
-def padded_shape(height, width, kernel_height, kernel_width, dtype):
-    """The rows and columns of the larger image."""
-    return height + kernel_height - 1, width + kernel_width - 1 + BYTES // np.dtype(dtype).itemsize
+class Planes(NamedTuple):
+    """How the pixels (height, width) of a channel lie in planes: (y, x) is pixel ((y + top) // down, (x + left) //
+    across) of plane ((y + top) % down, (x + left) % across)."""
+
+    height: int
+    width: int
+    down: int = 1
+    across: int = 1
+    top: int = 0
+    left: int = 0
+
+
+class Window(NamedTuple):
+    """What (1) does with a sample, but for the weights.
+
+    channels : int           of what is read
+    image, out : Planes      of that, and of what the sums are
+    rows, columns : int      sums of an output
+    pitch : int              numbers in a row of the planes that are read
+    plane : int              numbers in such a plane
+    size : int               and in all of a sample, and some more that are read in vain
+    span : int               sums of an output in the long row, in whole tiles
+    together : int           samples that (3) has in one long row
+    offsets : (C kh kw + TAPS,) int64       where each (c, i, j) is read in the long row for sum 0; then TAPS times 0
+    """
+
+    channels: int
+    image: Planes
+    out: Planes
+    rows: int
+    columns: int
+    pitch: int
+    plane: int
+    size: int
+    span: int
+    together: int
+    offsets: Any
+
+    @property
+    def forward_room(self):
+        """Numbers that (1) needs to work in: the planes of a sample, and sums of a few outputs."""
+        return self.size + OUTPUTS * self.span
+
+    def backward_room(self, outputs):
+        """Numbers that (3) needs to work in: the planes of a few samples, and d with zeros between its rows."""
+        return self.together * (self.size + outputs * self.span)
+
+
+def _window(channels, kernel_size, image, out, rows, columns):
+    """The window for kernels (kh, kw) on an image cut into planes by the stride."""
+    kh, kw = kernel_size
+    pitch = columns + (kw - 1) // image.across
+    plane = (rows + (kh - 1) // image.down) * pitch
+    c, i, j = np.ogrid[:channels, :kh, :kw]
+    place = (c * image.down + i % image.down) * image.across + j % image.across
+    offsets = place * plane + i // image.down * pitch + j // image.across
+    span = -(-rows * pitch // SPAN) * SPAN
+    offsets = np.append(offsets.ravel(), np.zeros(TAPS, np.int64))
+    size = -(-(channels * image.down * image.across * plane + kw + SPAN) // SPAN) * SPAN
+    together = min(max(LONG // span, 1), BLOCK)
+    return Window(channels, image, out, rows, columns, pitch, plane, size, span, together, offsets)
+
+
+@cache
+def conv_windows(shape, outputs, kernel_size, stride, padding):
+    """The windows of (1), (3) and of (2), for samples of a shape (C, H, W); the others are pairs: down, across."""
+    (channels, *image), axes = shape, range(2)
+    made = [(image[k] + 2 * padding[k] - kernel_size[k]) // stride[k] + 1 for k in axes]
+    forward = _window(channels, kernel_size, Planes(*image, *stride, *padding), Planes(*made), *made)
+    taps = [-(-kernel_size[k] // stride[k]) for k in axes]  # of a kernel in a plane
+    first = [padding[k] // stride[k] for k in axes]  # row and column of a plane with a pixel of x
+    count = [(image[k] - 1 + padding[k]) // stride[k] + 1 - first[k] for k in axes]
+    before = [taps[k] - 1 - first[k] for k in axes]
+    rest = [padding[k] % stride[k] for k in axes]
+    back = _window(outputs, taps, Planes(*made, 1, 1, *before), Planes(*image, *stride, *rest), *count)
+    return forward, back
 
 
 @part
@@ -33,109 +121,198 @@ def bits_from(bits, n):
 
 
 @part
-def fill_plane(bits, x, first, height, width, top, left, plane):
-    """Copy the H x W elements from `first` on of a sample into the middle of plane; x None: ones where bits are set."""
-    step = lanes(plane[0])
-    for y in range(height):
-        row = plane[y + top]
-        begin = first + y * width
-        for c in range(0, width, step):
-            at = begin + c
-            if x is None:
-                store_part(row, left + c, chosen(bits_from(bits, at), ones(row)), width - c)
-            else:
-                store_part(row, left + c, load_part(x, at, width - c), width - c)
+def fill(bits, x, image, channels, pitch, plane, planes):
+    """Copy a sample into planes of zeros, but for what is outside of them; x None: ones where bits are set."""
+    height, width, down, across, top, left = image
+    step, rows = lanes(planes), plane // pitch
+    for c in range(channels):
+        for a in range(down):
+            for row in range(rows):
+                y = row * down + a - top
+                if y < 0 or y >= height:
+                    continue
+                first, at = (c * height + y) * width, (c * down + a) * across * plane + row * pitch
+                if across == 1:
+                    for k in range(0, width, 64):
+                        if x is None:
+                            word = bits_from(bits, first + k)
+                        for n in range(k, min(k + 64, width), step):
+                            if x is None:
+                                vector = chosen(word >> np.uint64(n - k), ones(planes))
+                            else:
+                                vector = load_part(x, first + n, width - n)
+                            store_part(planes, at + left + n, vector, width - n)
+                else:
+                    for b in range(across):
+                        for k in range(pitch):
+                            n = k * across + b - left
+                            if n >= 0 and n < width:
+                                pixel = bits_from(bits, first + n) & ONE if x is None else x[first + n]
+                                planes[at + b * plane + k] = pixel
 
 
 @part
-def correlate(padded, weight, height, width, out):
-    """Eq. (1): padded (C, Hp, Wp) holds x in its middle; out is a row of O H W."""
-    channels, kernel_height, kernel_width, outputs = weight.shape
-    step = lanes(out)
-    for o in range(0, outputs, 4):
-        o1, o2, o3 = min(o + 1, outputs - 1), min(o + 2, outputs - 1), min(o + 3, outputs - 1)
-        for y in range(height):
-            at, at1, at2, at3 = (
-                (o * height + y) * width,
-                (o1 * height + y) * width,
-                (o2 * height + y) * width,
-                (o3 * height + y) * width,
-            )
-            for c in range(0, width, step):
-                left = width - c
-                s0, s1 = load_part(out, at + c, left), load_part(out, at1 + c, left)
-                s2, s3 = load_part(out, at2 + c, left), load_part(out, at3 + c, left)
-                for channel in range(channels):
-                    for i in range(kernel_height):
-                        row = padded[channel, y + i]
-                        for j in range(kernel_width):
-                            x = load(row, c + j)
-                            s0, s1 = fused(weight[channel, i, j, o], x, s0), fused(weight[channel, i, j, o1], x, s1)
-                            s2, s3 = fused(weight[channel, i, j, o2], x, s2), fused(weight[channel, i, j, o3], x, s3)
-                store_part(out, at + c, s0, left)
-                store_part(out, at1 + c, s1, left)
-                store_part(out, at2 + c, s2, left)
-                store_part(out, at3 + c, s3, left)
+def add_sums(sums, window, output, out):
+    """out += the sums of an output, a plane of out."""
+    height, width, down, across, top, left = window.out
+    c, a, b = output // (down * across), output // across % down, output % across
+    for row in range(window.rows):
+        y = row * down + a - top
+        if y < 0 or y >= height:
+            continue
+        first, at = (c * height + y) * width, row * window.pitch
+        if across == 1:
+            for n in range(0, width, lanes(out)):
+                vector = add(load_part(out, first + n, width - n), load_part(sums, at + left + n, width - n))
+                store_part(out, first + n, vector, width - n)
+        else:
+            for k in range(window.columns):
+                n = k * across + b - left
+                if n >= 0 and n < width:
+                    out[first + n] += sums[at + k]
 
 
 @part
-def correlate_sample(bits, x, weight, height, width, padded, out):
-    """Eq. (1) for a sample: x, a row of C H W, or None for ones where bits are set."""
-    channels, kernel_height, kernel_width, _ = weight.shape
-    for channel in range(channels):
-        first = channel * height * width
-        fill_plane(bits, x, first, height, width, kernel_height // 2, kernel_width // 2, padded[channel])
-    correlate(padded, weight, height, width, out)
+def sums_of(planes, offsets, weight, output, outputs, span, sums, many):
+    """The sums of many outputs, literally so many, from `output` on."""
+    many = numba.literally(many)
+    step = lanes(planes)
+    for p in range(0, span, 2 * step):
+        tile = zeros(planes, 2, many)
+        for k in range(offsets.shape[0] - TAPS):
+            at = p + offsets[k]
+            tile = outer(load_each(planes, at, step, 2), broadcast_each(weight, k * outputs + output, many), tile)
+        store_tile(tile, sums, p, step, span, many)
 
 
-@kernel(lambda x, bits, d, image, padded, dweight, *_: dweight.shape[0] * dweight.shape[1] + 1)
-def conv_backward(begin, end, x, bits, d, image, padded, dweight, dbias, add):
-    """Eqs. (3) and (4); an item is a channel c and a row i of the kernel, and the bias is the last one.
+@part
+def correlate(window, weight, room, out):
+    """Eq. (1) but for b, from planes."""
+    sums, offsets, span = room[window.size :], window.offsets, window.span
+    outputs = weight.shape[0] // (offsets.shape[0] - TAPS)
+    for o in range(0, outputs, OUTPUTS):
+        many = min(OUTPUTS, outputs - o)
+        if many == 4:
+            sums_of(room, offsets, weight, o, outputs, span, sums, 4)
+        elif many == 3:
+            sums_of(room, offsets, weight, o, outputs, span, sums, 3)
+        elif many == 2:
+            sums_of(room, offsets, weight, o, outputs, span, sums, 2)
+        else:
+            sums_of(room, offsets, weight, o, outputs, span, sums, 1)
+        for k in range(many):
+            add_sums(sums[k * span :], window, o + k, out)
+
+
+@part
+def correlate_sample(bits, x, weight, window, room, out):
+    """out += eq. (1) but for b, of a sample x, a row of C H W, or None for ones where bits are set."""
+    fill(bits, x, window.image, window.channels, window.pitch, window.plane, room)
+    correlate(window, weight.reshape(-1), room, out)
+
+
+@kernel(lambda x, bits, weight, bias, window, room, out: out.shape[1], grain=BLOCK)
+def conv_forward(begin, end, x, bits, weight, bias, window, room, out):
+    """Eq. (1), and (2) by its own window and weight.
 
     Parameters
     ----------
     x : (T, B, C H W) float, or None if it is 1 where bits are set
-    bits : (T, B, ceil(C H W / 64)) uint64       where x is not zero
-    d : (T, B, O H W) float
-    image : (H, W)
-    padded : (C kh, Hp, Wp) float                to work in; zeros outside of the middle
-    dweight, dbias : (C, kh, kw, O), (O,) float  added to if add, else written in full
+    bits : (T, B, ceil(C H W / 64)) uint64, or None beside an x
+    weight : (C, kh, kw, O) float; for (2) parameters.flip's (O, kh', kw', C, s, s)
+    bias : (O,) float, or None
+    window : Window
+    room : (ceil(B/BLOCK), forward_room) float       to work in; zeros at first, and other windows have others
+    out : (T, B, O Ho Wo) float                      written in full
     """
-    height, width = image
-    _, kernel_height, kernel_width, outputs = dweight.shape
-    top, left = kernel_height // 2, kernel_width // 2
-    for item in range(begin, end):
-        if item == dweight.shape[0] * kernel_height:
-            if not add:
-                dbias[:] = 0
-            for t in range(d.shape[0]):
-                for b in range(d.shape[1]):
-                    for o in range(outputs):
-                        row = d[t, b, o * height * width : (o + 1) * height * width]
-                        s = zero(row)
-                        for c in range(0, row.shape[0], lanes(row)):
-                            s = multiplied(ones(row), load_part(row, c, row.shape[0] - c), s)
-                        dbias[o] += total(s)
-            continue
-        channel, i = item // kernel_height, item % kernel_height
-        plane, first = padded[item], channel * height * width
-        if not add:
-            dweight[channel, i] = 0
+    for b in range(begin, end):
+        for t in range(out.shape[0]):
+            y = out[t, b]
+            if bias is None:
+                y[:] = 0
+            else:
+                for o in range(bias.shape[0]):
+                    each = y.shape[0] // bias.shape[0]
+                    y[o * each : (o + 1) * each] = bias[o]
+            if x is None:
+                correlate_sample(bits[t, b], None, weight, window, room[b // BLOCK], y)
+            else:
+                correlate_sample(NO_BITS, x[t, b], weight, window, room[b // BLOCK], y)
+
+
+@part
+def add_products(planes, window, tap, d, output, outputs, samples, dweight, many):
+    """Eq. (3) for TAPS of (c, i, j) and many outputs, literally so many."""
+    many = numba.literally(many)
+    tile = zeros(planes, TAPS, many)
+    for k in range(samples):
+        for p in range(0, window.span, lanes(planes)):
+            x = load_at(planes, k * window.size + p, window.offsets, tap, TAPS)
+            each = load_each(d, (k * outputs + output) * window.span + p, window.span, many)
+            tile = outer(x, each, tile)
+    add_totals(tile, dweight, tap * outputs + output, outputs, many)
+
+
+@kernel(lambda x, bits, d, *_: d.shape[1], grain=BLOCK)
+def conv_backward(begin, end, x, bits, d, window, room, dweight, dbias, add_to):
+    """Eqs. (3) and (4) for each block of samples.
+
+    Parameters
+    ----------
+    x, bits, window : as in conv_forward
+    d : (T, B, O Ho Wo) float
+    room : (ceil(B/BLOCK), backward_room) float      as in conv_forward
+    dweight, dbias : (ceil(B/BLOCK), (C kh kw, up to a multiple of TAPS) O), (ceil(B/BLOCK), O) float      written in
+        full, or added to if add_to
+    """
+    outputs, size, span = dbias.shape[1], window.size, window.span
+    each = d.shape[2] // outputs
+    for first in range(begin, end, BLOCK):
+        block = first // BLOCK
+        planes, long_d = room[block], room[block, window.together * size :]
+        weights = dweight[block]
+        if not add_to:
+            dweight[block] = 0
+            dbias[block] = 0
         for t in range(d.shape[0]):
-            for b in range(d.shape[1]):
-                if x is None:
-                    fill_plane(bits[t, b], None, first, height, width, top, left, plane)
-                else:
-                    fill_plane(bits[t, b], x[t, b], first, height, width, top, left, plane)
-                row = d[t, b]
-                for j in range(kernel_width):
+            for low in range(first, min(first + BLOCK, end), window.together):
+                samples = min(window.together, first + BLOCK - low, end - low)
+                for k in range(samples):
+                    b, here = low + k, planes[k * size :]
+                    if x is None:
+                        fill(bits[t, b], None, window.image, window.channels, window.pitch, window.plane, here)
+                    else:
+                        fill(NO_BITS, x[t, b], window.image, window.channels, window.pitch, window.plane, here)
+                    fill(NO_BITS, d[t, b], window.out, outputs, window.pitch, span, long_d[k * outputs * span :])
                     for o in range(outputs):
+                        row = d[t, b, o * each : (o + 1) * each]
                         s = zero(row)
-                        for y in range(height):
-                            at = (o * height + y) * width
-                            for c in range(0, width, lanes(row)):
-                                s = multiplied(load(plane[y + i], c + j), load_part(row, at + c, width - c), s)
-                        dweight[channel, i, j, o] += total(s)
+                        for c in range(0, each, lanes(row)):
+                            s = add(load_part(row, c, each - c), s)
+                        add_totals((s,), dbias[block], o, 0, 1)
+                for tap in range(0, window.offsets.shape[0] - TAPS, TAPS):
+                    for o in range(0, outputs, OUTPUTS):
+                        many = min(OUTPUTS, outputs - o)
+                        if many == 4:
+                            add_products(planes, window, tap, long_d, o, outputs, samples, weights, 4)
+                        elif many == 3:
+                            add_products(planes, window, tap, long_d, o, outputs, samples, weights, 3)
+                        elif many == 2:
+                            add_products(planes, window, tap, long_d, o, outputs, samples, weights, 2)
+                        else:
+                            add_products(planes, window, tap, long_d, o, outputs, samples, weights, 1)
 
 
-__all__ = ["conv_backward", "padded_shape"]
+@kernel(lambda partial, total, add_to: total.shape[0], grain=4096)
+def sum_blocks(begin, end, partial, total, add_to):
+    """total (N,) = the sum of partial (blocks, N or more) over blocks, or more by it."""
+    out = total[begin:end]
+    if not add_to:
+        out[:] = 0
+    for block in range(partial.shape[0]):
+        row = partial[block, begin:end]
+        for n in range(out.shape[0]):
+            out[n] += row[n]
+
+
+__all__ = ["TAPS", "conv_backward", "conv_forward", "conv_windows", "sum_blocks"]

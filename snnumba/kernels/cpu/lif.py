@@ -18,14 +18,11 @@ Sources: Henkes et al. 2022, arXiv:2210.03515; Neftci et al. 2019, arXiv:1901.09
 from functools import cache
 
 import numba
-import numpy as np
 
 from ._compile import copied, kernel, part, rules
 from .bits import add_chosen, add_rows, keep_nonzero, pack_above, pack_nonzero
-from .conv import correlate_sample
+from .conv import NO_BITS, correlate_sample
 from .dense import BLOCK, product
-
-NO_BITS = np.zeros(1, np.uint64)  # where there is a sample in floats
 
 spike, surrogate = rules.spike, rules.surrogate
 lif_potential, lif_settle, lif_through_leak = rules.lif_potential, rules.lif_settle, rules.lif_through_leak
@@ -115,7 +112,7 @@ def start_row(current, bias, i):
 
 
 @part
-def feedback_row(bits, spk, weight, image, padded, i):
+def feedback_row(bits, spk, weight, window, room, block, i):
     """Eq. (9) but for its bias: i += rec of the spikes that bits mark, whose values are spk; None: all are 1."""
     if weight is not None:
         if weight.ndim == 1:
@@ -123,7 +120,7 @@ def feedback_row(bits, spk, weight, image, padded, i):
         elif weight.ndim == 2:
             add_rows(bits, spk, weight, i)
         else:
-            correlate_sample(bits, spk, weight, image[0], image[1], padded, i)
+            correlate_sample(bits, spk, weight, window, room[block], i)
 
 
 @kernel(lambda current, *_: current.shape[1], grain=BLOCK)
@@ -133,8 +130,8 @@ def lif_forward(
     current,
     weight,
     bias,
-    image,
-    padded,
+    window,
+    room,
     beta,
     threshold,
     levels,
@@ -154,8 +151,8 @@ def lif_forward(
     current : (T, B, N) or (1, B, N) float   constant in time where it has one step
     weight : None, (N,), (N, N) or (C, kh, kw, C) float      no feedback, V, W (weight[n, m]: from n to m), or conv2d's
     bias : None or (N,) float                b, of each neuron
-    image : (H, W)                           with conv2d, else None, as is padded
-    padded : (ceil(B/BLOCK), C, Hp, Wp)      to work in; zeros outside of the middle
+    window : Window                          of conv.py, with conv2d, else None, as is room
+    room : (ceil(B/BLOCK), forward_room)     to work in, as in conv_forward
     beta, threshold : (K N,) float           the N values repeated K times, see rows_together
     levels : None or (L,) float              of state_quant, ascending
     winner : None or (ceil(B/BLOCK), K N)    to work in, with inhibition
@@ -172,16 +169,15 @@ def lif_forward(
         last = min(first + together, end)
         size = (last - first) * n
         block = first // BLOCK
-        room = None if padded is None else padded[block]
         for t in range(steps):
             for b in range(first, last):
                 i = potential[t, b]
                 start_row(current[t * moving, b], bias, i)
                 if t == 0:
                     pack_nonzero(spk0[b], spk[0, b])
-                    feedback_row(spk[0, b], spk0[b], weight, image, room, i)
+                    feedback_row(spk[0, b], spk0[b], weight, window, room, block, i)
                 else:
-                    feedback_row(spk[t, b], None, weight, image, room, i)
+                    feedback_row(spk[t, b], None, weight, window, room, block, i)
             u = mem[t - 1, first:last].reshape(size) if t > 0 else mem0[first:last].reshape(size)
             m = potential[t, first:last].reshape(size)
             potential_row(u, m, beta[:size], threshold[:size], levels, reset)
@@ -195,15 +191,15 @@ def lif_forward(
                     keep_nonzero(winner[block, (b - first) * n : (b - first + 1) * n], spk[t + 1, b])
 
 
-@kernel(lambda dspk, dmem, weight, image, padded, beta, threshold, winner, mem0, mem, *_: mem.shape[1], grain=BLOCK)
+@kernel(lambda dspk, dmem, weight, window, room, beta, threshold, winner, mem0, mem, *_: mem.shape[1], grain=BLOCK)
 def lif_backward(
     begin,
     end,
     dspk,
     dmem,
     weight,
-    image,
-    padded,
+    window,
+    room,
     beta,
     threshold,
     winner,
@@ -228,7 +224,7 @@ def lif_backward(
     Parameters
     ----------
     dspk, dmem : (T, B, N) or (1, K, N) float   the direct gradients, or those of K samples and one step for all
-    weight : None, (N,), (N, N) or (C, kh, kw, C) float         V, W transposed, or conv2d's flipped and swapped
+    weight : None, (N,), (N, N) or conv_forward's float         V, W transposed, or flip's
     kind, a, b : int, float, float              the surrogate, see rules.py
     learn : bool                                whether dbeta and dthreshold are wanted
     initial : bool                              whether dspk0 and dmem0 are
@@ -284,7 +280,7 @@ def lif_backward(
                 else:
                     for r in range(first, last):
                         dspk0[r] = 0
-                        correlate_sample(NO_BITS, dcurrent[t, r], weight, image[0], image[1], padded[block], dspk0[r])
+                        correlate_sample(NO_BITS, dcurrent[t, r], weight, window, room[block], dspk0[r])
         if initial:
             for r in range(first, last):
                 for k in range(n):

@@ -31,8 +31,17 @@ def sum_shared(partial, shape, value, clipped, add, gradient):
 
 
 def flip(weight, out):
-    """A weight (C, kh, kw, O) as its backward pass wants it: (O, kh, kw, C), flipped in both directions."""
-    out[...] = weight[:, ::-1, ::-1].swapaxes(0, 3)
+    """A weight (C, kh, kw, O) as its backward pass wants it: flipped in both directions, from outputs to inputs.
+
+    out (O, ceil(kh/s), ceil(kw/s), C, s, s), s the stride: offset (i, j) of the kernel is one of (i // s, j // s) for
+    the inputs' rows and columns that leave (i % s, j % s); where there is no such i or j, 0.
+    """
+    down, across = out.shape[4:]
+    out[...] = 0
+    for a in range(down):
+        for b in range(across):
+            some = weight[:, a::down, b::across].transpose(3, 1, 2, 0)
+            out[:, ::-1, ::-1][:, : some.shape[1], : some.shape[2], :, a, b] = some
 
 
 def add_rows_of(x, y, out):

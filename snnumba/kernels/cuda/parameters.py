@@ -70,13 +70,18 @@ def sum_shared(partial, shape, value, clipped, add, gradient):
 
 @elementwise(lambda weight, out: out.size)
 def flip(weight, out):
-    """A weight (C, kh, kw, O) as its backward pass wants it: (O, kh, kw, C), flipped in both directions."""
+    """A weight (C, kh, kw, O) as its backward pass wants it, (O, ceil(kh/s), ceil(kw/s), C, s, s); see the CPU's."""
     k = cuda.grid(1)
     if k < out.size:
+        k, b = divmod(k, out.shape[5])
+        k, a = divmod(k, out.shape[4])
         k, c = divmod(k, out.shape[3])
         k, j = divmod(k, out.shape[2])
         o, i = divmod(k, out.shape[1])
-        out[o, i, j, c] = weight[c, out.shape[1] - 1 - i, out.shape[2] - 1 - j, o]
+        row = (out.shape[1] - 1 - i) * out.shape[4] + a
+        column = (out.shape[2] - 1 - j) * out.shape[5] + b
+        inside = row < weight.shape[1] and column < weight.shape[2]
+        out[o, i, j, c, a, b] = weight[c, row, column, o] if inside else 0
 
 
 @elementwise(lambda x, y, out: out.shape[0])
