@@ -15,6 +15,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, NoReturn
 
+import numpy as np
 from numba.core import event
 from tqdm import tqdm
 
@@ -65,11 +66,16 @@ def _message(error: BaseException) -> str:
         text = f"{error.filename}: {error.strerror}"
     else:
         text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
-    return " ".join(text.split()) or type(error).__name__
+    return _plain(" ".join(text.split())) or type(error).__name__
 
 
-def _row(label: str, text: object) -> None:
-    print(f"{label:<11}{text}", flush=True)
+def _plain(text: str) -> str:
+    """The text, with what a terminal would obey written as an escape: a name can come from a file."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def _row(label: str, text: str) -> None:
+    print(f"{label:<11}{_plain(text)}", flush=True)
 
 
 class _CompileNotice(event.Listener):
@@ -122,18 +128,19 @@ def _train(args: argparse.Namespace) -> None:
         print(_epoch_row(task, history), flush=True)
 
     try:
-        history = fit(
-            net,
-            loader,
-            task.loss_fn,
-            optimizer,
-            task["epochs"],
-            task.test,
-            metrics=task.metrics,
-            schedule=schedule,
-            clip=args.clip,
-            on_epoch=on_epoch,
-        )
+        with np.errstate(over="ignore", invalid="ignore"):  # fit says it where the training diverges
+            history = fit(
+                net,
+                loader,
+                task.loss_fn,
+                optimizer,
+                task["epochs"],
+                task.test,
+                metrics=task.metrics,
+                schedule=schedule,
+                clip=args.clip,
+                on_epoch=on_epoch,
+            )
     except KeyboardInterrupt:
         raise KeyboardInterrupt(saved) from None
     print()
@@ -243,7 +250,7 @@ def _info(args: argparse.Namespace) -> None:
             _row("device", f"{device}: available")
         except ValueError as error:
             _row("device", f"{device}: {error}")
-    _row("kernels", cpu.cache_folder or "not kept between runs: the cache folder cannot be written")
+    _row("kernels", str(cpu.cache_folder or "not kept between runs: the cache folder cannot be written"))
 
 
 def _described_net(net: Network) -> str:

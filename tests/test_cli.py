@@ -451,7 +451,7 @@ def test_a_run_of_an_unknown_task_is_refused(run_file, capsys):
     checkpoint.save(run_file, run.net, run.optimizer, run.history, {"task": "chess"})
     assert "task must be one of classification, trajectory" in refused(capsys, "evaluate", run_file)
     checkpoint.save(run_file, run.net, run.optimizer, run.history, {"task": "trajectory"})
-    assert "the settings must have seed; they have task" in refused(capsys, "evaluate", run_file)
+    assert "the settings must have samples; they have task" in refused(capsys, "evaluate", run_file)
 
 
 @pytest.mark.parametrize(("options", "one", "other"), CONTRADICTIONS)
@@ -459,6 +459,33 @@ def test_options_that_contradict_each_other_are_both_named(folder, capsys, optio
     err = refused(capsys, "train", *options)
     assert one in err
     assert other in err
+
+
+TOO_LARGE = [
+    ("classification", "--hidden", "100000000", "the net would take about .* GiB of memory, .*a smaller --hidden"),
+    ("classification", "--num-steps", "10000000000", "the net would take about .* --num-steps"),
+    ("trajectory", "--hidden", "100000000", "the net would take about .* GiB of memory, .*a smaller --hidden"),
+    ("trajectory", "--samples", "10000000000", "the samples would take about .* GiB of memory, .*--samples"),
+]
+
+
+@pytest.mark.parametrize(("task", "option", "value", "message"), TOO_LARGE)
+def test_what_does_not_fit_into_memory_is_refused(halves, capsys, task, option, value, message):
+    data = ["--data", halves, "--batch-size", "32"] if task == "classification" else []
+    assert re.search(message, refused(capsys, "train", "--task", task, *data, option, value))
+
+
+def test_what_a_terminal_would_obey_is_written_as_an_escape(folder, capsys):
+    name = "\x1b[31mred\n\tµ"
+    datasets.save("red.h5", train=images(0, 64), test=images(1, 50), name=name)
+    assert cli.main(["train", "--data", "red.h5", *SMALL]) == 0
+    assert cli.main(["evaluate", "run.h5"]) == 0
+    out = capsys.readouterr().out
+    assert out.count(r"\x1b[31mred\n\tµ: ") == 2
+    assert "\x1b" not in out
+    run = checkpoint.load("run.h5")
+    checkpoint.save("run.h5", run.net, run.optimizer, run.history, {"task": name})
+    assert "\x1b" not in refused(capsys, "evaluate", "run.h5")
 
 
 @pytest.mark.parametrize(
@@ -534,10 +561,11 @@ def test_an_empty_name_is_not_taken_for_none(halves, run_file, capsys):
     assert refused(capsys, "evaluate", run_file, "--data", "")
 
 
-@pytest.mark.filterwarnings("ignore:overflow:RuntimeWarning", "ignore:invalid:RuntimeWarning")
-def test_a_run_that_diverges_is_refused_and_the_last_good_one_kept(run_file, halves, folder, capsys):
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("lr", ["1e30", "1e300"])
+def test_a_run_that_diverges_is_refused_and_the_last_good_one_kept(run_file, halves, folder, capsys, lr):
     before = (folder / run_file).read_bytes()
-    options = ["--hidden", "4", "--batch-size", "8", "--lr", "1e30", "--loss", "membrane", "--out", run_file]
+    options = ["--hidden", "4", "--batch-size", "8", "--lr", lr, "--loss", "membrane", "--out", run_file]
     assert cli.main(["train", "--data", halves, *options]) == 2
     err = capsys.readouterr().err.splitlines()
     assert err[-1].startswith("snnumba: error: epoch 1: the training diverged")

@@ -5,7 +5,7 @@ import pytest
 
 import snnumba as snn
 from snnumba import optim
-from snnumba.tasks import TASKS, trajectory
+from snnumba.tasks import TASKS, Task, trajectory
 
 
 def made(name, **settings):
@@ -57,6 +57,16 @@ def test_the_seed_draws_the_trajectories_and_a_split_does_not_depend_on_the_othe
 def test_trajectories_that_cannot_be_drawn_are_refused(argument, message):
     with pytest.raises(ValueError, match=message):
         trajectory.generate(**argument)
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_the_memory_of_a_net_is_reckoned_from_its_parameters(name, monkeypatch):
+    task, seen = made(name, data="digits", correct_rate=1, incorrect_rate=0), []
+    monkeypatch.setattr(Task, "_check_memory", lambda self, parameters, neurons: seen.append((parameters, neurons)))
+    net = snn.Network(*task.layers(), num_steps=task["num_steps"])
+    ((parameters, neurons),) = seen
+    assert parameters == sum(x.size for x in net.parameters.values())
+    assert neurons >= task["hidden"]
 
 
 @pytest.mark.parametrize("mode", trajectory.MODES)

@@ -56,9 +56,10 @@ class Classification(Task):
             self.loss_fn = self._loss(self["loss"])
 
     def layers(self) -> list[Layer]:
-        hidden, classes = self["hidden"], self.train.num_classes
+        inputs, hidden, classes = math.prod(self.train.sample_shape), self["hidden"], self.train.num_classes
+        self._check_memory((inputs + 1 + hidden + 1 + classes) * hidden + (classes + 2) * classes, hidden + classes)
         return [
-            Linear(math.prod(self.train.sample_shape), hidden),
+            Linear(inputs, hidden),
             RLeaky(beta=self["beta"], linear_features=hidden),
             Linear(hidden, classes),
             RLeaky(beta=self["beta"], linear_features=classes),

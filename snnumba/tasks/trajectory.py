@@ -18,10 +18,12 @@ import numpy.typing as npt
 from .. import functional as SF
 from .. import surrogate
 from ..datasets import Samples
+from ..kernels.cpu import Workspace
 from ..layers import Leaky, Linear
-from ..layers.base import Array, Layer, Workspace, check_seed, check_size
+from ..layers.base import Array, Layer, check_seed, check_size
 from ..regression import RegressionDataset
 from ..training import Metric
+from .memory import check_memory
 from .task import Task
 
 MODES = ("linear", "sqrt")
@@ -140,12 +142,18 @@ class Trajectory(Task):
 
     def __init__(self, settings: Mapping[str, Any]) -> None:
         super().__init__(settings)
+        size = 32 * (check_size("samples", self["samples"]) + TESTS) * check_size("num_steps", self["num_steps"])
+        check_memory(
+            "the samples", size, "--samples or --num-steps"
+        )  # two float32, and three float64 as they are drawn
         data = self["seed"], self["samples"], TESTS, self["num_steps"], self["mode"], self["dtype"]
         self.train, self.test = generate(*data)
         self.loss_fn = SF.mse_membrane_loss(time_var_targets=True)
 
     def layers(self) -> list[Layer]:
-        return layers(self["hidden"], self["seed"])
+        hidden = self["hidden"]
+        self._check_memory((hidden + 6) * hidden + 2, 2 * hidden)
+        return layers(hidden, self["seed"])
 
     def described(self, samples: Samples) -> str:
         target = {"linear": "x", "sqrt": f"sqrt({_slope(self['seed']):.3f} x)"}[self["mode"]]
