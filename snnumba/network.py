@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from . import backend, surrogate
-from .layers.base import Array, Layer, Spikes, check_array, check_dtype, check_seed, check_size
+from .layers.base import Array, Layer, check_dtype, check_seed, check_size
 from .layers.leaky import Leaky
 from .layers.linear import Linear
 from .layers.rleaky import RLeaky
@@ -176,14 +176,14 @@ class Network:
             if x is not an array of the net's dtype and such a shape.
         """
         steps = self.num_steps if num_steps is None else check_size("num_steps", num_steps)
-        if not isinstance(x, np.ndarray):
-            raise TypeError(f"x must be a NumPy array; got {type(x).__name__}")
+        kernels = self._kernels
+        x = kernels.as_array("x", x)
         timed = x.ndim in (3, 5)
         sample = self.layers[0].in_shape or x.shape[1 + timed :]
         if timed:
-            signal: Array | Spikes = check_array("x, time first,", x, self.dtype, (steps, "B", *sample))
+            signal: Any = kernels.check_array("x, time first,", x, self.dtype, (steps, "B", *sample))
         else:
-            signal = check_array("x", x, self.dtype, ("B", *sample))[None]
+            signal = kernels.check_array("x", x, self.dtype, ("B", *sample)).reshape(1, *x.shape)
         if sample != self.shapes[0]:
             self.shapes = self.shapes_for(sample)
         self._check_carried(signal.shape[1])
@@ -218,9 +218,9 @@ class Network:
         if dspk is None and dmem is None:
             raise ValueError("dspk or dmem must be given; got neither")
         if dspk is not None:
-            dspk = check_array("dspk", dspk, self.dtype, self._output)
+            dspk = self._kernels.check_array("dspk", dspk, self.dtype, self._output)
         if dmem is not None:
-            dmem = check_array("dmem", dmem, self.dtype, self._output)
+            dmem = self._kernels.check_array("dmem", dmem, self.dtype, self._output)
         wanted = [input_gradient or k > 0 for k in range(len(self.layers))]
         for layer, want in zip(self.layers, wanted, strict=True):
             layer._prepare_back(want)

@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..layers.base import Array, check_array, check_size
+from ..kernels.cpu import check_array
+from ..layers.base import Array, check_size
 
 
 def check_output(name: str, x: Any) -> Array:

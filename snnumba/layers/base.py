@@ -1,7 +1,7 @@
 """What all layers share: named arrays, which of them are learnable, work arrays, argument checks."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import backend
+from ..kernels import cpu
 from ..kernels.cpu import Workspace
 
 Array = npt.NDArray[Any]
@@ -37,9 +38,9 @@ class Parameter:
     gradient: Array | None  # None: not learnable
     outputs_last: bool = False
 
-    def seen(self, stored: Array) -> Array:
+    def seen(self, stored: Array, outputs_first: Callable[[Array], Array]) -> Array:
         """The view of a stored array that users see."""
-        return np.moveaxis(stored, -1, 0) if self.outputs_last else stored
+        return outputs_first(stored) if self.outputs_last else stored
 
 
 def check_dtype(dtype: npt.DTypeLike | None) -> np.dtype[Any] | None:
@@ -67,32 +68,6 @@ def check_seed(seed: Any) -> int | None:
     if seed is not None and (isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0):
         raise ValueError(f"seed must be an integer of at least 0, or None; got {seed!r}")
     return None if seed is None else int(seed)
-
-
-def check_array(name: str, x: Any, dtype: np.dtype[Any], shape: Sequence[int | str]) -> Array:
-    """x as a C-contiguous array that a kernel may take; a letter in shape stands for any size.
-
-    Raises
-    ------
-    TypeError
-        if x is not an array of this dtype. It is not converted: that would cost an array a step.
-    ValueError
-        if it has another shape.
-    """
-    if not isinstance(x, np.ndarray):
-        raise TypeError(f"{name} must be a NumPy array; got {type(x).__name__}")
-    if x.dtype != dtype:
-        raise TypeError(f"{name} must be {dtype}, the dtype of the layer; got {x.dtype}")
-    if x.ndim != len(shape) or any(
-        isinstance(want, int) and got != want for got, want in zip(x.shape, shape, strict=True)
-    ):
-        raise ValueError(f"{name} must be ({', '.join(map(str, shape))}); got {x.shape}")
-    if 0 in x.shape:
-        raise ValueError(f"{name} must not be empty; got {x.shape}")
-    flags = x.flags
-    if flags.c_contiguous and flags.aligned and flags.writeable:
-        return x
-    return np.require(x, requirements=["C", "A", "W"])  # a kernel is compiled for arrays like this
 
 
 def check_finite(name: str, x: Array, dtype: npt.DTypeLike) -> Array:
@@ -215,18 +190,29 @@ class Layer:
     def parameters(self) -> dict[str, Array]:
         """What is learnable: views, in torch's layout; writing to them changes the layer."""
         self._build()
-        return {name: p.seen(p.value) for name, p in self._parameters.items() if p.gradient is not None}
+        first = self._kernels.outputs_first
+        return {name: p.seen(p.value, first) for name, p in self._parameters.items() if p.gradient is not None}
 
     @property
     def gradients(self) -> dict[str, Array]:
         """The gradients that the last backward pass left, named and laid out as the parameters."""
         self._build()
-        return {name: p.seen(p.gradient) for name, p in self._parameters.items() if p.gradient is not None}
+        first = self._kernels.outputs_first
+        return {name: p.seen(p.gradient, first) for name, p in self._parameters.items() if p.gradient is not None}
+
+    def _checked(self, name: str, x: Any, *shape: int | str) -> Array:
+        """x, if it is an array of the layer's target, dtype and this shape; see check_array."""
+        checked: Array = self._kernels.check_array(name, x, self.dtype, shape)
+        return checked
 
     def state_dict(self) -> dict[str, Array]:
         """Copies of all arrays, learnable or not, with torch's names and layouts."""
         self._build()
-        return {name: np.array(p.seen(p.value), order="C") for name, p in self._parameters.items()}
+        return {name: np.array(self._seen_on_host(p), order="C") for name, p in self._parameters.items()}
+
+    def _seen_on_host(self, parameter: Parameter) -> Array:
+        """What users see of a parameter, as a host array."""
+        return parameter.seen(self._kernels.to_host(parameter.value), cpu.outputs_first)
 
     def load_state_dict(self, state: Mapping[str, npt.ArrayLike]) -> None:
         """Take over arrays by name, such as state_dict gives, or torch's as NumPy arrays.
@@ -252,7 +238,7 @@ class Layer:
             if name not in ours:
                 raise KeyError(f"state lacks {prefix}{name}; it has {', '.join(sorted(state)) or 'nothing'}")
             x = np.asarray(ours[name])
-            expected = parameter.seen(parameter.value).shape
+            expected = self._seen_on_host(parameter).shape
             if x.shape != expected:
                 raise ValueError(f"{prefix}{name} must be {expected}; got {x.shape}")
             checked[name] = check_finite(f"{prefix}{name}", x, parameter.value.dtype)
@@ -261,7 +247,7 @@ class Layer:
     def _assign(self, state: dict[str, Array]) -> None:
         for name, x in state.items():
             parameter = self._parameters[name]
-            parameter.seen(parameter.value)[...] = x
+            self._kernels.write(np.moveaxis(x, 0, -1) if parameter.outputs_last else x, parameter.value)
 
 
 class Stateless(Layer):
@@ -280,10 +266,10 @@ class Stateless(Layer):
         self._build()
         axes = self.sample_axes or (3 if np.ndim(x) > 3 else 1)
         leading = ("T", "B") if np.ndim(x) == axes + 2 else ("B",)
-        sample = self.in_shape or (x.shape[-axes:] if isinstance(x, np.ndarray) else ("...",))
-        x = check_array("x", x, self.dtype, (*leading, *sample))
+        x = self._kernels.as_array("x", x)
+        x = self._checked("x", x, *leading, *(self.in_shape or x.shape[-axes:]))
         self.out_shape(x.shape[len(leading) :])
-        y = self._as_floats(self._run(x if len(leading) == 2 else x[None], len(x)))
+        y = self._as_floats(self._run(x if len(leading) == 2 else x.reshape(1, *x.shape), len(x)))
         self._tape["given shape"] = x.shape
         return y if len(leading) == 2 else y[0]
 
@@ -301,9 +287,9 @@ class Stateless(Layer):
             raise RuntimeError("backward needs a forward pass before it")
         given = self._tape["given shape"]
         axes = self.sample_axes or (3 if len(given) > 3 else 1)
-        dy = check_array("dy", dy, self.dtype, (*given[:-axes], *self.out_shape(given[-axes:])))
+        dy = self._checked("dy", dy, *given[:-axes], *self.out_shape(given[-axes:]))
         self._prepare_back(input_gradient)
-        dx = self._run_back(dy if len(given) == axes + 2 else dy[None], input_gradient)
+        dx = self._run_back(dy if len(given) == axes + 2 else dy.reshape(1, *dy.shape), input_gradient)
         self._learn_weights()
         self._finish_back()
         return None if dx is None else dx.reshape(given)

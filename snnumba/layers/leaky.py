@@ -102,6 +102,7 @@ class Leaky(Neurons):
         )
         self._graded_spikes_factor = check_numbers("graded_spikes_factor", graded_spikes_factor)
         self.learn_graded_spikes_factor = bool(learn_graded_spikes_factor)
+        self._ungraded: bool | None = None  # whether the factor is 1 for all; None: not looked at yet
 
     def __repr__(self) -> str:
         return f"Leaky(beta={self._beta.tolist()})"
@@ -163,11 +164,18 @@ class Leaky(Neurons):
     def _end(self) -> tuple[Array | None, ...]:
         return None, self._tape["mem"][-1]
 
+    def _assign(self, state: dict[str, Array]) -> None:
+        super()._assign(state)
+        self._ungraded = None
+
     def _graded(self) -> Array | None:
         """The factor of each neuron (N,), or None if it is 1 for all and is to stay so."""
         factor, shape = self._parameters["graded_spikes_factor"], self._tape["shape"]
-        if factor.gradient is None and (factor.value == 1).all():
-            return None
+        if factor.gradient is None:
+            if self._ungraded is None:
+                self._ungraded = bool((self._kernels.to_host(factor.value) == 1).all())
+            if self._ungraded:
+                return None
         row: Array = self._work.empty("graded", (math.prod(shape),), self.dtype)
         self._kernels.spread(factor.value, shape, row)
         return row

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from ..kernels import rules
 from ..quant import StateQuant
 from ..surrogate import Surrogate
-from .base import Array, Spikes, check_array
+from .base import Array, Spikes
 from .spiking import Spiking, check_numbers
 
 
@@ -85,16 +85,16 @@ class Neurons(Spiking):
     def _forward(self, current: Array, spk0: Array | None, mem0: Array | None) -> tuple[Array, Array]:
         """Spikes and membranes at all steps, from checked arrays; shapes as in forward of the layers."""
         self._build()
-        if not isinstance(current, np.ndarray):
-            raise TypeError(f"current must be a NumPy array; got {type(current).__name__}")
+        current = self._kernels.as_array("current", current)
         batched = current.ndim in (3, 5)
         sample = self.in_shape or current.shape[1 + batched :]
-        current = check_array("current", current, self.dtype, ("T", "B", *sample) if batched else ("T", *sample))
+        leading = ("T", "B") if batched else ("T",)
+        current = self._checked("current", current, *leading, *sample)
         shape, state = self.out_shape(sample), current.shape[1:]
         whole = (len(current), -1, *shape)
         given = {"spk0": spk0, "mem0": mem0}
         for name, x in given.items():
-            given[name] = None if x is None else check_array(name, x, self.dtype, state).reshape(whole[1:])
+            given[name] = None if x is None else self._checked(name, x, *state).reshape(whole[1:])
         spikes, mem = self._over_time(current.reshape(whole), len(current), **given)
         self._tape["given shape"] = current.shape
         spk = self._as_floats(self._outputs(spikes))
@@ -117,7 +117,7 @@ class Neurons(Spiking):
         shape, whole = self._tape["given shape"], self._tape["mem"].shape
         given = {"dspk": dspk, "dmem": dmem}
         for name, x in given.items():
-            given[name] = None if x is None else check_array(name, x, self.dtype, shape).reshape(whole)
+            given[name] = None if x is None else self._checked(name, x, *shape).reshape(whole)
         self._prepare_back(True)
         dcurrent = self._back_over_time(**given, initial=True)
         self._learn_weights()

@@ -8,7 +8,7 @@ import numpy.typing as npt
 from ..kernels import rules
 from ..quant import StateQuant
 from ..surrogate import Surrogate
-from .base import Array, Spikes, check_array, check_size
+from .base import Array, Spikes, check_size
 from .linear import uniform
 from .spiking import Spiking
 
@@ -144,10 +144,10 @@ class SLSTM(Spiking):
         """
         self._build()
         leading = ("T",) if np.ndim(x) == 2 else ("T", "B")
-        x = check_array("x", x, self.dtype, (*leading, self.input_size))
+        x = self._checked("x", x, *leading, self.input_size)
         made = (*x.shape[:-1], self.hidden_size)
         state = [
-            None if s is None else check_array(name, s, self.dtype, made[1:]).reshape(-1, self.hidden_size)
+            None if s is None else self._checked(name, s, *made[1:]).reshape(-1, self.hidden_size)
             for name, s in (("syn0", syn0), ("mem0", mem0))
         ]
         spikes = self._over_time(x.reshape(len(x), -1, self.input_size), len(x), *state)
@@ -173,7 +173,7 @@ class SLSTM(Spiking):
         shape = (*x_shape[:-1], self.hidden_size)
         given = {"dspk": dspk, "dsyn": dsyn, "dmem": dmem}
         for name, d in given.items():
-            given[name] = None if d is None else check_array(name, d, self.dtype, shape).reshape(whole)
+            given[name] = None if d is None else self._checked(name, d, *shape).reshape(whole)
         self._prepare_back(True)
         dx = self._back_over_time(**given, input_gradient=True)
         self._learn_weights()
@@ -235,7 +235,7 @@ class SLSTM(Spiking):
 
     def _run_back(self, dy: Array | None, input_gradient: bool, dmem: Array | None = None) -> Array | None:
         dsyn, later = self._later or (None, None)
-        dx = self._back_over_time(dy, dsyn if dsyn is None else dsyn[None], self._sum(dmem, later), input_gradient)
+        dx = self._back_over_time(dy, self._sum(dsyn, None), self._sum(dmem, later), input_gradient)
         self._later = (self.dsyn0, self.dmem0) if self._chained else ()
         return dx
 
@@ -335,7 +335,7 @@ class SLSTM(Spiking):
             tape["dthreshold"],
         )
         tape["before"] = work.empty("before", (steps, batch, self._kernels.num_words(n)), np.uint64)
-        self._kernels.find_active(tape["mem0"][None], tape["before"][:1])
+        self._kernels.find_active(tape["mem0"].reshape(1, batch, n), tape["before"][:1])
         self._kernels.find_active(tape["mem"][:-1], tape["before"][1:])
         tape["dcurrent"] = tape["d"]
         if tape["still"]:
@@ -355,7 +355,7 @@ class SLSTM(Spiking):
         learn = self._kernels.linear_backward
         learn(tape["x"], tape["active"], tape["dcurrent"], weights[0], dbias, add)
         mem, before, d = tape["mem"], tape["before"], tape["d"]
-        learn(tape["mem0"][None], before[:1], d[:1], weights[1], unused, add)
+        learn(tape["mem0"].reshape(mem[:1].shape), before[:1], d[:1], weights[1], unused, add)
         learn(mem[:-1], before[1:], d[1:], weights[1], unused, True)
 
     def _finish_back(self, add: bool = False) -> None:

@@ -131,7 +131,8 @@ class Spiking(Layer):
     def _sum(self, x: Array | None, y: Array | None) -> Any:
         """x + y of two arrays (T, B, N), or of (B, N) for T = 1; None is zero."""
         if x is None or y is None:
-            return x if y is None else y.reshape(-1, *y.shape[-2:])
+            one = y if x is None else x
+            return None if one is None else one.reshape(-1, *one.shape[-2:])
         x, y = (array.reshape(-1, *array.shape[-2:]) for array in (x, y))
         total = self._work.empty("sum", x.shape, self.dtype)
         self._kernels.add(x, y, total)
@@ -164,7 +165,7 @@ class Spiking(Layer):
         bits = self._tape["spikes"].bits
         counts = self._work.empty("counts", bits.shape[1:2], np.int64)
         self._kernels.count_bits(bits, counts)
-        return int(counts.sum()) / int(self._tape["mem"].size)
+        return int(self._kernels.to_host(counts).sum()) / int(self._tape["mem"].size)
 
     @property
     def mem(self) -> Array:

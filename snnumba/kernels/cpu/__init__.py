@@ -29,7 +29,7 @@ from .loss import (
 from .lstm import lstm_backward, lstm_backward_with, lstm_forward
 from .optimizer import adam, clip, scale, sgd, sum_of_squares
 from .parameters import add_rows_of, flip, spread, sum_shared
-from .workspace import Workspace, aligned
+from .workspace import Workspace, aligned, as_array, check_array, from_host, outputs_first, to_host, write
 
 __all__ = [
     "BLOCK",
@@ -40,9 +40,11 @@ __all__ = [
     "add",
     "add_rows_of",
     "aligned",
+    "as_array",
     "at_step_backward",
     "available_threads",
     "cache_folder",
+    "check_array",
     "class_targets",
     "clip",
     "conv_backward",
@@ -55,6 +57,7 @@ __all__ = [
     "find_active",
     "first_spike_forward",
     "flip",
+    "from_host",
     "gather",
     "lif_backward",
     "lif_backward_with",
@@ -67,6 +70,7 @@ __all__ = [
     "lstm_forward",
     "num_words",
     "one_to_one_backward",
+    "outputs_first",
     "peak_forward",
     "rows_together",
     "scale",
@@ -79,6 +83,8 @@ __all__ = [
     "sum_over_time",
     "sum_shared",
     "team",
+    "to_host",
     "transpose",
     "unpack",
+    "write",
 ]

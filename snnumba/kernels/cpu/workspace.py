@@ -1,4 +1,4 @@
-"""Memory for arrays of a training step, made once and used again."""
+"""Arrays of this target: what is taken for one, and memory for those of a step, made once and used again."""
 
 import math
 import sys
@@ -9,6 +9,66 @@ import numpy as np
 import numpy.typing as npt
 
 Array = npt.NDArray[Any]
+
+
+def as_array(name: str, x: Any) -> Array:
+    """x, if it is an array of this target.
+
+    Raises
+    ------
+    TypeError
+        if it is not.
+    """
+    if not isinstance(x, np.ndarray):
+        raise TypeError(f"{name} must be a NumPy array; got {type(x).__name__}")
+    return x
+
+
+def check_array(name: str, x: Any, dtype: np.dtype[Any], shape: Sequence[int | str]) -> Array:
+    """x as a C-contiguous array that a kernel may take; a letter in shape stands for any size.
+
+    Raises
+    ------
+    TypeError
+        if x is not an array of this dtype. It is not converted: that would cost an array a step.
+    ValueError
+        if it has another shape.
+    """
+    x = as_array(name, x)
+    if x.dtype != dtype:
+        raise TypeError(f"{name} must be {dtype}, the dtype of the layer; got {x.dtype}")
+    if x.ndim != len(shape) or any(
+        isinstance(want, int) and got != want for got, want in zip(x.shape, shape, strict=True)
+    ):
+        raise ValueError(f"{name} must be ({', '.join(map(str, shape))}); got {x.shape}")
+    if 0 in x.shape:
+        raise ValueError(f"{name} must not be empty; got {x.shape}")
+    flags = x.flags
+    if flags.c_contiguous and flags.aligned and flags.writeable:
+        return x
+    return np.require(x, requirements=["C", "A", "W"])  # a kernel is compiled for arrays like this
+
+
+def from_host(x: Array) -> Array:
+    """A host array as one of this target."""
+    return x
+
+
+def to_host(x: Array) -> Array:
+    """An array of this target as a host array."""
+    return x
+
+
+def write(x: Array, out: Array) -> None:
+    """out = x, a host array."""
+    out[...] = x
+
+
+def outputs_first(x: Array) -> Array:
+    """The view of an array whose last axis comes first."""
+    view: Array = np.moveaxis(x, -1, 0)
+    return view
+
 
 LINE = 64  # bytes of a cache line, and of a vector: one that begins on a line lies in one
 
@@ -84,4 +144,4 @@ def _references_when_free() -> tuple[int, int]:
 FREE = _references_when_free()
 
 
-__all__ = ["Workspace", "aligned"]
+__all__ = ["Workspace", "aligned", "as_array", "check_array", "from_host", "outputs_first", "to_host", "write"]
