@@ -46,7 +46,8 @@ def check_array(name: str, x: Any, dtype: np.dtype[Any], shape: Sequence[int | s
     flags = x.flags
     if flags.c_contiguous and flags.aligned and flags.writeable:
         return x
-    return np.require(x, requirements=["C", "A", "W"])  # a kernel is compiled for arrays like this
+    required: Array = np.require(x, requirements=["C", "A", "W"])  # a kernel is compiled for arrays like this
+    return required
 
 
 def from_host(x: Array) -> Array:
