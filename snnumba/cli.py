@@ -34,8 +34,9 @@ OF_CHOICES = {  # options that go with one choice of another
     "step_size": ("schedule", "step"),
     "gamma": ("schedule", "step"),
 }
-OF_TRAINING = ("optimizer", "momentum", "weight_decay", "schedule", "step_size", "gamma", "clip")  # kept where given
-OF_NET = ("hidden", "num_steps", "beta")  # settings that the config of a run's net tells
+# Settings that a run's net tells, and those that its optimizer and schedule tell: these are kept where they are given.
+OF_NET = ("hidden", "num_steps", "beta")
+OF_TRAINING = ("optimizer", "momentum", "weight_decay", "schedule", "step_size", "gamma", "clip")
 DEFAULT = "(default: %(default)s)"  # in the help of an option
 ERRORS = (ValueError, TypeError, KeyError, OSError, MemoryError)  # what bad input raises
 
@@ -104,7 +105,7 @@ def _train(args: argparse.Namespace) -> None:
     loader = datasets.Loader(task.train, task["batch_size"], seed=args.seed)
     net = Network(*task.layers(), num_steps=task["num_steps"], device=args.device, dtype=args.dtype, seed=args.seed)
     optimizer = _optimizer(net, task["lr"], args)
-    schedule = _schedule(optimizer, task["epochs"], args)
+    schedule = _schedule(optimizer, task, args)
     _row("data", f"{task.described(task.train)}, and {len(task.test)} to test")
     for note in task.notes():
         _row("", note)
@@ -116,7 +117,7 @@ def _train(args: argparse.Namespace) -> None:
     print()
 
     saved = "nothing is saved"
-    kept = {name: value for name, value in task.settings.items() if name not in OF_NET}
+    kept = {name: value for name, value in task.settings.items() if name not in OF_NET + OF_TRAINING}
     kept |= {name: getattr(args, name) for name in OF_TRAINING if name in args.given}
 
     def on_epoch(epoch: int, history: History) -> None:
@@ -154,11 +155,11 @@ def _optimizer(net: Network, lr: float, args: argparse.Namespace) -> optim.Optim
     return OPTIMIZERS[args.optimizer](net, lr=lr, **given)
 
 
-def _schedule(optimizer: optim.Optimizer, epochs: int, args: argparse.Namespace) -> optim.Schedule | None:
-    """The schedule that was chosen, over so many epochs."""
-    if args.schedule == "step":
-        return optim.StepLR(optimizer, args.step_size or max(1, epochs // 3), args.gamma)
-    return optim.CosineAnnealingLR(optimizer, epochs) if args.schedule == "cosine" else None
+def _schedule(optimizer: optim.Optimizer, task: Task, args: argparse.Namespace) -> optim.Schedule | None:
+    """The schedule that was chosen, or the task's."""
+    if task["schedule"] == "step":
+        return optim.StepLR(optimizer, args.step_size or max(1, task["epochs"] // 3), args.gamma)
+    return optim.CosineAnnealingLR(optimizer, task["epochs"]) if task["schedule"] == "cosine" else None
 
 
 def _extras(optimizer: optim.Optimizer, schedule: optim.Schedule | None, clip: float | None) -> list[str]:
@@ -266,10 +267,6 @@ def _resources(net: Network) -> str:
 
 def _settings(args: argparse.Namespace) -> dict[str, Any]:
     """The settings of the task that was chosen; refuse the options of others."""
-    for name, (option, choice) in OF_CHOICES.items():
-        chosen = getattr(args, option)
-        if name in args.given and chosen != choice:
-            raise ValueError(f"{_option(name)} is of --{option} {choice} and cannot be given with --{option} {chosen}")
     options = TASKS[args.task].options
     for name in sorted(args.given - options.keys()):
         others = [task for task, kind in TASKS.items() if name in kind.options]
@@ -277,6 +274,10 @@ def _settings(args: argparse.Namespace) -> dict[str, Any]:
             of = " and ".join(f"--task {task}" for task in others)
             raise ValueError(f"{_option(name)} is of {of} and cannot be given with --task {args.task}")
     settings = {name: getattr(args, name) if name in args.given else value for name, value in options.items()}
+    for name, (option, choice) in OF_CHOICES.items():
+        chosen = settings.get(option, getattr(args, option))
+        if name in args.given and chosen != choice:
+            raise ValueError(f"{_option(name)} is of --{option} {choice} and cannot be given with --{option} {chosen}")
     settings |= {"seed": args.seed, "dtype": args.dtype}
     if args.task != CLASSIFICATION:
         return {"task": args.task} | settings
@@ -386,12 +387,13 @@ def _parser() -> argparse.ArgumentParser:
     train = command(
         "train",
         _train,
-        "train a spiking net: on labelled images, or to follow a trajectory",
+        "train a spiking net: on labelled images, to follow a trajectory, or to fire at the right time",
         "snnumba train --data digits --epochs 2",
         "snnumba train --data data/mnist.h5 --hidden 256 --out big.run.h5",
         "snnumba train --loss membrane --on-target 1.05 --off-target 0.2",
         "snnumba train --optimizer adamw --schedule cosine --clip 1",
         "snnumba train --task trajectory --mode sqrt",
+        "snnumba train --task spike-time",
     )
     train.register("action", None, _Given)
     train.set_defaults(given=frozenset())
@@ -418,20 +420,24 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _train_options(parser: argparse.ArgumentParser) -> None:
-    groups = {task: parser.add_argument_group(f"options of --task {task}") for task in TASKS}
+    groups: dict[str, Any] = {" and ".join(f"--task {task}" for task in TASKS): parser}
 
-    def add(name: str, text: str, told: str = "", group: Any = parser, **options: Any) -> None:
+    def add(name: str, text: str, told: str = "", **options: Any) -> None:
         """Add an option of one or more tasks; the default is each task's own, told so or as it is."""
         values = {task: kind.options[name] for task, kind in TASKS.items() if name in kind.options}
         first = next(iter(values.values()))
         others = "".join(f"; {value} for {task}" for task, value in values.items() if value != first)
-        group.add_argument(_option(name), default=first, help=f"{text} (default: {told or first}{others})", **options)
+        of = " and ".join(f"--task {task}" for task in values)
+        if of not in groups:
+            groups[of] = parser.add_argument_group(f"options of {of}")
+        text = f"{text} (default: {told or first}{others})"
+        groups[of].add_argument(_option(name), default=first, help=text, **options)
 
     parser.add_argument(
         "--task",
         choices=tuple(TASKS),
         default=CLASSIFICATION,
-        help=f"learn classes of images, or a membrane's trajectory over time {DEFAULT}",
+        help=f"learn classes of images, a trajectory of a membrane over time, or when to spike {DEFAULT}",
     )
     add("hidden", "neurons in a hidden layer", type=COUNT, metavar="N")
     add("num_steps", "time steps of a sample", type=COUNT, metavar="T")
@@ -444,8 +450,8 @@ def _train_options(parser: argparse.ArgumentParser) -> None:
                "(default: 0)")  # fmt: skip
     add_common("--weight-decay", type=NOT_NEGATIVE, metavar="X", help="times the weights, added to their gradients, or "
                "with adamw taken from them (default: 0; 0.01 for adamw)")  # fmt: skip
-    add_common("--schedule", choices=("none", "step", "cosine"), default="none", help="of the learning rate: fall by "
-               f"steps, or along a cosine to 0 after the last epoch {DEFAULT}")  # fmt: skip
+    add("schedule", "of the learning rate: fall by steps, or along a cosine to 0 after the last epoch",
+        choices=("none", "step", "cosine"))  # fmt: skip
     add_common("--step-size", type=COUNT, metavar="N", help="epochs from one fall to the next; --schedule step "
                "(default: a third of all)")  # fmt: skip
     add_common("--gamma", type=POSITIVE, default=0.1, metavar="X", help="what each fall multiplies the learning rate "
@@ -460,11 +466,10 @@ def _train_options(parser: argparse.ArgumentParser) -> None:
     add_common("--out", type=Path, default=Path("run.h5"), metavar="FILE", help="where the run is saved after each "
                f"epoch, in place of a run already there {DEFAULT}")  # fmt: skip
 
-    group = groups[CLASSIFICATION]
     add("data", "an HDF5 file, `mnist` for data/mnist.h5, or `digits`, drawn from a seed", "mnist where data/mnist.h5 "
-        "exists, else digits", group, metavar="DATA")  # fmt: skip
-    add("beta", "decay of the membranes a step, 0 to 1", group=group, type=SHARE, metavar="X")
-    add("loss", "mean squared error of spike counts, or of membranes", group=group, choices=tuple(LOSSES))
+        "exists, else digits", metavar="DATA")  # fmt: skip
+    add("beta", "decay of the membranes a step, 0 to 1", type=SHARE, metavar="X")
+    add("loss", "mean squared error of spike counts, or of membranes", choices=tuple(LOSSES))
     for name, kind, text in (
         ("correct_rate", SHARE, "share of the steps in which the right neuron is to fire, 0 to 1; --loss count"),
         ("incorrect_rate", SHARE, "the same for the other neurons; --loss count"),
@@ -472,8 +477,6 @@ def _train_options(parser: argparse.ArgumentParser) -> None:
         ("off_target", FINITE, "the same for the other neurons; --loss membrane"),
     ):
         (value,) = (options[name] for _, options in LOSSES.values() if name in options)
-        add(name, text, str(value), group, type=kind, metavar="X")
-
-    group = groups["trajectory"]
-    add("mode", "the membrane is to follow the input, a ramp, or its square root", group=group, choices=MODES)
-    add("samples", "trajectories to train with", group=group, type=COUNT, metavar="N")
+        add(name, text, str(value), type=kind, metavar="X")
+    add("mode", "the membrane is to follow the input, a ramp, or its square root", choices=MODES)
+    add("samples", "samples to train with", type=COUNT, metavar="N")

@@ -133,6 +133,7 @@ def test_the_same_command_saves_the_same_bits(halves, threads):
 
 TASKS = {  # options that make a task small, and the label of what is said of the net at the end
     "trajectory": (["--samples", "64", "--hidden", "8", "--num-steps", "5", "--epochs", "2"], "error"),
+    "spike-time": (["--samples", "64", "--hidden", "8", "--num-steps", "5", "--epochs", "2"], "on time"),
 }
 
 
@@ -277,7 +278,7 @@ def test_help_tells_of_each_option_and_of_each_task(capsys):
         cli.main(["train", "--help"])
     text = capsys.readouterr().out
     for task, kind in cli.TASKS.items():
-        assert f"options of --task {task}:" in text
+        assert re.search(rf"^options of .*--task {task}\b", text, re.MULTILINE)
         for name in kind.options:
             assert re.search(rf"^  --{name.replace('_', '-')} ", text, re.MULTILINE)
 
@@ -428,6 +429,7 @@ CONTRADICTIONS = [
 OF_TASKS = {  # an option of one task only
     "classification": [("--data", "mnist"), ("--beta", "0.9"), ("--loss", "count"), ("--correct-rate", "1")],
     "trajectory": [("--mode", "sqrt")],
+    "spike-time": [],  # has none that trajectory has not
 }
 
 
@@ -437,6 +439,11 @@ def test_the_options_of_another_task_are_refused_even_with_their_defaults(folder
         for option, value in OF_TASKS[other]:
             err = refused(capsys, "train", "--task", task, option, value)
             assert f"{option} is of --task {other} and cannot be given with --task {task}" in err
+
+
+def test_an_option_of_two_tasks_is_refused_with_both(folder, capsys):
+    err = refused(capsys, "train", "--samples", "64")
+    assert "--samples is of --task trajectory and --task spike-time and cannot be given with --task class" in err
 
 
 def test_the_data_of_a_task_without_files_cannot_be_replaced(folder, capsys):
@@ -465,6 +472,8 @@ TOO_LARGE = [
     ("classification", "--hidden", "100000000", "the net would take about .* GiB of memory, .*a smaller --hidden"),
     ("classification", "--num-steps", "10000000000", "the net would take about .* --num-steps"),
     ("trajectory", "--hidden", "100000000", "the net would take about .* GiB of memory, .*a smaller --hidden"),
+    ("spike-time", "--hidden", "100000000", "the net would take about .* GiB of memory, .*a smaller --hidden"),
+    ("spike-time", "--num-steps", "10000000000", "the samples would take about .* GiB of memory, .*--num-steps"),
     ("trajectory", "--samples", "10000000000", "the samples would take about .* GiB of memory, .*--samples"),
 ]
 

@@ -5,7 +5,7 @@ import pytest
 
 import snnumba as snn
 from snnumba import optim
-from snnumba.tasks import TASKS, Task, trajectory
+from snnumba.tasks import TASKS, Task, spike_time, trajectory
 
 
 def made(name, **settings):
@@ -15,10 +15,12 @@ def made(name, **settings):
 
 
 def trained(task, epochs, lr):
-    """The net's figures on the test data before and after, and the history."""
+    """The net's figures on the test data before and after, and the history; lr falls to 0 along a cosine."""
     net = snn.Network(*task.layers(), num_steps=task["num_steps"], seed=0)
     before = snn.evaluate(net, task.test, task.loss_fn, metrics=task.metrics)
-    history = snn.fit(net, task.train, task.loss_fn, optim.Adam(net, lr=lr), epochs, batch_size=32)
+    optimizer = optim.Adam(net, lr=lr)
+    schedule = optim.CosineAnnealingLR(optimizer, epochs)
+    history = snn.fit(net, task.train, task.loss_fn, optimizer, epochs, batch_size=32, schedule=schedule)
     return before, snn.evaluate(net, task.test, task.loss_fn, metrics=task.metrics), history
 
 
@@ -79,3 +81,58 @@ def test_a_small_net_learns_to_follow_a_trajectory(mode):
     assert history.epoch_loss[-1] < history.loss[0] / 10
     assert after.metrics["error"] < before.metrics["error"] / 3  # as the square of it falls by 10
     assert after.metrics["error"] < guess / 2  # no trajectory that is the same for all samples comes nearer than guess
+
+
+def test_a_higher_pulse_is_to_be_answered_sooner():
+    x, times = spike_time.generate(num_train=2000, num_steps=20, dtype="float64")[0].batch(np.arange(2000))
+    assert (x[1:] == 0).all()
+    np.testing.assert_array_equal(times, np.rint(2 + 14 * (1 - x[0])))
+    assert np.unique(times).tolist() == list(range(2, 17))
+
+
+@pytest.mark.parametrize("num_steps", [3, 4, 10, 20, 101])
+def test_no_spike_is_asked_for_where_a_silent_neuron_is_taken_to_fire(num_steps):
+    first, last = spike_time.answers(num_steps)
+    assert 0 <= first < last < num_steps - 1
+
+
+def test_the_seed_draws_the_pulses():
+    one, same, other = (spike_time.generate(seed=seed, num_train=6)[0].features for seed in (5, 5, 6))
+    np.testing.assert_array_equal(one, same)
+    assert not np.array_equal(one, other)
+
+
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        ({"num_steps": 2}, "num_steps must be at least 3; got 2"),
+        ({"num_steps": 2.5}, "num_steps must be a positive integer; got 2.5"),
+        ({"num_test": 0}, "num_test must be a positive integer; got 0"),
+        ({"seed": -1}, "seed must be an integer of at least 0"),
+    ],
+)
+def test_pulses_that_cannot_be_drawn_are_refused(argument, message):
+    with pytest.raises(ValueError, match=message):
+        spike_time.generate(**argument)
+
+
+def test_spikes_are_timed_by_the_first_of_each_neuron():
+    spk = np.zeros((10, 4, 1), np.float32)
+    for sample, steps in enumerate([[3], [3, 5, 9], [5], []]):  # the last is silent: step 9
+        spk[steps, sample] = 1
+    times = np.full((4, 1), 3, np.float32)
+    assert spike_time.on_time(spk, times) == 0.5
+    assert spike_time.steps_off(spk, times) == (0 + 0 + 2 + 6) / 4
+
+
+def test_a_small_net_learns_when_to_fire():
+    task = made("spike-time")
+    before, after, history = trained(task, epochs=30, lr=5e-3)
+    times = task.test.targets
+    guess = np.abs(times - np.median(task.train.targets)).mean()
+    assert history.loss[0] > 0.04  # of an untrained net
+    assert history.epoch_loss[-1] < history.loss[0] / 10
+    assert after.metrics["steps_off"] < guess / 3  # no step that is the same for all samples is nearer than guess
+    assert before.metrics["steps_off"] > guess - 0.1  # one that is told nothing of the samples does no better
+    often = np.unique(times, return_counts=True)[1].max() / times.size
+    assert after.metrics["on_time"] > 3 * often  # the same step for all is right for the most frequent one

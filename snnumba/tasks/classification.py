@@ -37,6 +37,7 @@ class Classification(Task):
         "epochs": 5,
         "batch_size": 128,
         "lr": 1e-3,
+        "schedule": "none",
     }
     figures: ClassVar[dict[str, tuple[str, str]]] = {"accuracy": ("accuracy", ".2%")}
     train: datasets.Dataset

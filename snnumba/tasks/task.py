@@ -6,13 +6,14 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ..datasets import Samples
-from ..layers.base import Layer
+from ..layers.base import Layer, check_size
 from ..training import Loss, Metric
 from .memory import check_memory
 
 # What a step of training keeps, in numbers: of a parameter its gradient, averages and copies, of a neuron at each step
 # its current and membrane, and their gradients. Peaks of memory were measured to be 7.7 and 2.6 to 3.9.
 PER_PARAMETER, PER_NEURON = 8, 4
+PER_STEP = 32  # bytes: two numbers of float32, and three of float64 as they are drawn
 
 
 class Task:
@@ -49,6 +50,11 @@ class Task:
             if the machine has no memory for them.
         """
         raise NotImplementedError
+
+    def _check_samples(self) -> None:
+        """Refuse to draw samples, a number at each step and perhaps another to follow, that do not fit into memory."""
+        steps = check_size("samples", self["samples"]) * check_size("num_steps", self["num_steps"])
+        check_memory("the samples", PER_STEP * steps, "--samples or --num-steps")
 
     def _check_memory(self, parameters: int, neurons: int) -> None:
         """Refuse a net of so many parameters and neurons if it does not fit into memory."""
