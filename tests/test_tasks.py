@@ -51,6 +51,7 @@ def test_the_seed_draws_the_trajectories_and_a_split_does_not_depend_on_the_othe
     [
         ({"mode": "cubic"}, "mode must be one of linear, sqrt; got 'cubic'"),
         ({"num_steps": 0}, "num_steps must be a positive integer; got 0"),
+        ({"num_steps": 1}, "num_steps must be at least 2; got 1"),
         ({"num_train": 0}, "num_train must be a positive integer; got 0"),
         ({"seed": -1}, "seed must be an integer of at least 0"),
         ({"dtype": "int8"}, 'dtype must be "float32" or "float64"'),

@@ -26,6 +26,7 @@ from ..training import Metric
 from .task import Task
 
 MODES = ("linear", "sqrt")
+LEAST_STEPS = 2  # for a ramp
 TESTS = 256  # samples to test
 NET, SLOPE = 3, 4  # random numbers of their own, beside those of the two splits
 
@@ -44,7 +45,7 @@ def generate(
     ----------
     seed : the same seed gives the same samples; a split does not depend on the size of the other
     num_train, num_test : samples in each
-    num_steps : T
+    num_steps : T, at least 2
     mode : "linear" or "sqrt"
     dtype : "float32" or "float64", of the batches
 
@@ -62,6 +63,8 @@ def generate(
     """
     seed = check_seed(seed) or 0
     steps = check_size("num_steps", num_steps)
+    if steps < LEAST_STEPS:
+        raise ValueError(f"num_steps must be at least {LEAST_STEPS}; got {steps}")
     if mode not in MODES:
         raise ValueError(f"mode must be one of {', '.join(MODES)}; got {mode!r}")
     slope = _slope(seed)
