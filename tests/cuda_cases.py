@@ -1,5 +1,6 @@
 """Calls of every kernel, on toy arrays: what the simulator runs beside the CPU, and what is compiled without a GPU."""
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -9,6 +10,8 @@ from unittest.mock import patch
 
 import numpy as np
 
+from snnumba.kernels import cpu, rules
+
 Value = Any  # an argument, or a function that makes it from a module of kernels
 
 
@@ -17,7 +20,7 @@ class Case:
     """A call of a kernel.
 
     `given` are its arguments by name; a function among them makes the argument from the module of kernels. `unread`
-    are arrays that a kernel may leave as it likes; of the `partial` ones, the sum over the first axis is its result.
+    are arrays that a kernel may leave as it likes; of the `partial` ones, so many sums over the first axis are results.
     `sizes` are constants of the CUDA files, "lif.MOST_SHARED" for one, that choose between the forms of a kernel.
     """
 
@@ -25,8 +28,9 @@ class Case:
     label: str
     given: dict[str, Value]
     unread: tuple[str, ...] = ()
-    partial: tuple[str, ...] = ()
+    partial: dict[str, int] = field(default_factory=dict)
     sizes: dict[str, int] = field(default_factory=dict)
+    surrogate: Callable[[float], float] | None = None  # for a kernel that is made with one
 
     @property
     def name(self) -> str:
@@ -46,12 +50,15 @@ class Case:
                 module = getattr(kernels, file, None)
                 if hasattr(module, constant):
                     stack.enter_context(patch.object(module, constant, size))
-            return getattr(kernels, self.kernel)(*arguments.values())
+            function = getattr(kernels, self.kernel)
+            if self.surrogate is not None:
+                function = function(self.surrogate)
+            return function(*arguments.values())
 
     def results(self, arguments: dict[str, Any]) -> dict[str, np.ndarray]:
         """The arrays to compare after the call."""
         arrays = {name: x for name, x in arguments.items() if isinstance(x, np.ndarray) and name not in self.unread}
-        return {name: x.sum(axis=0) if name in self.partial else x for name, x in arrays.items()}
+        return {name: x.sum(axis=0)[: self.partial[name]] if name in self.partial else x for name, x in arrays.items()}
 
 
 def dyadic(rng: np.random.Generator, shape: tuple[int, ...], scale: float = 1.0) -> np.ndarray:
@@ -195,7 +202,220 @@ def dense_cases(rng: np.random.Generator) -> Iterator[Case]:
     yield dense_case("linear_backward_input", rng, (1, 2, 3, 33), False, split=SPLIT)
 
 
+def boxcar(x: float) -> float:
+    """A surrogate as users write one, in float64."""
+    return 0.5 if abs(x) < 1 else 0.0
+
+
+@dataclass
+class Neurons:
+    """A run of neurons over time, as cases of lif_forward and lif_backward differ in it."""
+
+    shape: tuple[int, ...] = (9,)
+    batch: int = 5
+    steps: int = 4
+    feedback: str = "none"
+    reset: int = rules.SUBTRACT
+    delay: bool = True
+    inhibition: bool = False
+    levels: tuple[float, ...] = ()
+    kind: int = rules.ATAN
+    still: bool = False
+    learn: bool = True
+    initial: bool = True
+    given: str = "both"  # which of dspk and dmem is one for each sample and step
+    sizes: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def label(self) -> str:
+        """What differs from the usual."""
+        usual = vars(type(self)())
+        changed = {name: value for name, value in vars(self).items() if value != usual[name]}
+        return " ".join(f"{name}={value}" for name, value in changed.items())
+
+    def cases(self, rng: np.random.Generator) -> Iterator[Case]:
+        """A case of the forward kernel, and of the backward kernel with what the forward kernel of the CPU left."""
+        n, batch, steps = math.prod(self.shape), self.batch, self.steps
+        weight, back, correlation = None, None, {"window": None, "room": None}
+        correlation_back = correlation
+        if self.feedback == "one-to-one":
+            weight = back = dyadic(rng, (n,))
+        if self.feedback == "linear":
+            weight = dyadic(rng, (n, n), 0.5)
+            back = weight.T.copy()
+        if self.feedback == "conv2d":
+            channels, size = self.shape[0], (3, 5)
+            weight = dyadic(rng, (channels, *size, channels), 0.4)
+            back = np.empty((channels, *size, channels, 1, 1), np.float32)
+            cpu.flip(weight, back)
+            where = self.shape, channels, size, (1, 1), (size[0] // 2, size[1] // 2)
+            correlation, correlation_back = (window_of(where, batch, k) for k in (0, 1))
+        beta, threshold = np.full(n, 0.5, np.float32), 1 + abs(dyadic(rng, (n,), 0.2))
+        neurons = {
+            "beta": lambda kernels: np.tile(beta, kernels.rows_together(n)),
+            "threshold": lambda kernels: np.tile(threshold, kernels.rows_together(n)),
+        }
+        inhibition = {"winner": self.winner if self.inhibition else None}
+        mem, potential = empty(steps, batch, n), empty(steps, batch, n)
+        spk0, mem0 = dyadic(rng, (batch, n)) * spikes(rng, (batch, n)), dyadic(rng, (batch, n))
+        forward = {
+            "current": 0.75 + dyadic(rng, (1 if self.still else steps, batch, n)),
+            "weight": weight,
+            "bias": None if self.feedback in ("none", "one-to-one") else dyadic(rng, (n,), 0.2),
+            **correlation,
+            **neurons,
+            "levels": np.array(self.levels, np.float32) if self.levels else None,
+            **inhibition,
+            "spk0": spk0,
+            "mem0": mem0,
+            "reset": self.reset,
+            "delay": self.delay,
+            "mem": mem,
+            "potential": mem if self.delay else potential,
+            "spk": empty(steps + 1, batch, cpu.num_words(n), dtype=np.uint64),
+        }
+        unread = ["winner", "room", "beta", "threshold"]
+        case = Case("lif_forward", self.label, forward, tuple(unread), sizes=self.sizes)
+        yield case
+        made = case.arguments(cpu)
+        case.run(cpu, made)
+        one, every = (lambda kernels: np.zeros((1, kernels.rows_together(n), n), np.float32)), (steps, batch, n)
+        unread += ["dspk", "dmem"]
+        unread += [] if self.learn else ["dbeta", "dthreshold"]
+        unread += [] if self.initial else ["dspk0", "dmem0"]
+        backward = {
+            "dspk": one if self.given == "dmem" else dyadic(rng, every),
+            "dmem": one if self.given == "dspk" else dyadic(rng, every),
+            "weight": back,
+            **correlation_back,
+            **neurons,
+            **inhibition,
+            "mem0": mem0,
+            "mem": made["mem"],
+            "potential": made["potential"],
+            "kind": self.kind,
+            "a": np.float32(1.5),
+            "b": np.float32(0.25),
+            "reset": self.reset,
+            "delay": self.delay,
+            "learn": self.learn,
+            "initial": self.initial,
+            "dcurrent": empty(*every),
+            "dspk0": empty(batch, n),
+            "dmem0": empty(batch, n),
+            "dbeta": lambda kernels: empty(-(-batch // kernels.BLOCK), n),
+            "dthreshold": lambda kernels: empty(-(-batch // kernels.BLOCK), n),
+        }
+        common = backward, tuple(unread), {"dbeta": n, "dthreshold": n}, self.sizes
+        yield Case("lif_backward", self.label, *common)
+        if self.kind == rules.NO_GRADIENT:
+            yield Case("lif_backward_with", self.label, *common, boxcar)
+
+    def winner(self, kernels: ModuleType) -> np.ndarray:
+        """What the kernels want to work in."""
+        n = math.prod(self.shape)
+        return np.empty((-(-self.batch // kernels.BLOCK), n * kernels.rows_together(n)), np.float32)
+
+
+def window_of(where: tuple[Any, ...], batch: int, k: int, outputs: int | None = None) -> dict[str, Value]:
+    """The k-th of the windows of a correlation, and room to work in; with outputs, to learn in."""
+
+    def room(kernels: ModuleType) -> np.ndarray:
+        window = kernels.conv_windows(*where)[k]
+        size = window.forward_room if outputs is None else window.backward_room(outputs)
+        return np.zeros((-(-batch // kernels.BLOCK), size), np.float32)
+
+    return {"window": lambda kernels: kernels.conv_windows(*where)[k], "room": room}
+
+
+STRIDING = {"lif.MOST_TOGETHER": 0}
+TILED = {"lif.MOST_SHARED": 0}
+
+
+def lif_cases(rng: np.random.Generator) -> Iterator[Case]:
+    resets = rules.SUBTRACT, rules.ZERO, rules.CLEAR, rules.NONE
+    levels = (-1.0, -0.25, 0.5, 1.25, 2.0)
+    image = (2, 3, 4)
+    runs = [Neurons(feedback=f, reset=r) for r in resets for f in ("none", "one-to-one", "linear")]
+    runs += [Neurons(feedback=f, reset=r, delay=False) for r in resets[:3] for f in ("none", "one-to-one", "linear")]
+    runs += [Neurons(feedback="conv2d", shape=image, batch=2, steps=3, reset=r, delay=r != rules.ZERO) for r in resets]
+    runs += [Neurons(feedback="linear", kind=kind, shape=(4,), batch=2) for kind in range(rules.NO_GRADIENT + 1)]
+    for feedback in ("none", "one-to-one", "linear", "conv2d"):
+        shape = image if feedback == "conv2d" else (7,)
+        runs.append(Neurons(feedback=feedback, shape=shape, batch=3, steps=3, inhibition=True, delay=False))
+        runs.append(Neurons(feedback=feedback, shape=shape, batch=3, steps=3, levels=levels))
+        runs.append(Neurons(feedback=feedback, shape=shape, batch=1, steps=1, still=True))
+        runs.append(
+            Neurons(feedback=feedback, shape=shape, batch=2, still=True, learn=False, initial=False, given="dspk")
+        )
+    runs.append(Neurons(feedback="linear", shape=(1,), batch=2, given="dmem"))
+    runs.append(Neurons(feedback="linear", shape=(37,), batch=2, steps=3))
+    runs.append(Neurons(feedback="one-to-one", shape=(70,), batch=2, steps=2, sizes={"lif.STRETCH": 64}))
+    for delay in (False, True):
+        runs.append(Neurons(feedback="linear", delay=delay, still=delay, sizes=TILED))
+        runs.append(Neurons((7,), feedback="linear", inhibition=True, learn=delay, delay=delay, sizes=STRIDING))
+    runs.append(Neurons(feedback="linear", shape=(7,), levels=levels, sizes=TILED, initial=False, given="dmem"))
+    runs.append(Neurons(feedback="linear", shape=(7,), batch=2, steps=1, sizes=TILED, learn=False, given="dspk"))
+    runs.append(Neurons(feedback="one-to-one", shape=(7,), inhibition=True, sizes=STRIDING))
+    runs.append(Neurons(inhibition=True, levels=levels, sizes=STRIDING))
+    runs.append(Neurons((4,), 2, feedback="linear", kind=rules.NO_GRADIENT, sizes=TILED))
+    runs.append(Neurons(image, 2, feedback="conv2d", kind=rules.NO_GRADIENT))
+    for run in runs:
+        yield from run.cases(rng)
+    for n, batch in ((9, 5), (70, 2)):
+        spk0, bits = dyadic(rng, (batch, n)), packed(spikes(rng, (4, batch, n)))
+        bits[0] = packed(spk0)
+        for first in (None, spk0):
+            given = {"spk0": first, "spk": bits, "d": dyadic(rng, (3, batch, n))}
+            out = {"dweight": lambda kernels, n=n, batch=batch: empty(-(-batch // kernels.BLOCK), n)}
+            label = f"N{n}" + ("" if first is None else "-spk0")
+            yield Case("one_to_one_backward", label, given | out, partial={"dweight": n})
+
+
+def conv_cases(rng: np.random.Generator) -> Iterator[Case]:
+    batch, steps = 3, 2
+    for shape, outputs, size, stride, padding in (
+        ((2, 4, 5), 3, (3, 2), (1, 1), (1, 0)),
+        ((1, 5, 6), 2, (2, 3), (2, 3), (0, 2)),
+        ((3, 5, 4), 1, (3, 3), (2, 1), (1, 1)),
+    ):
+        label = f"{shape} {outputs} {size} {stride} {padding}".replace(",", "")
+        taps, where = shape[0] * math.prod(size), (shape, outputs, size, stride, padding)
+        out = [(shape[k + 1] + 2 * padding[k] - size[k]) // stride[k] + 1 for k in (0, 1)]
+        events = spikes(rng, (steps, batch, math.prod(shape)))
+        weight, d = dyadic(rng, (shape[0], *size, outputs)), dyadic(rng, (steps, batch, outputs * math.prod(out)))
+        back = np.empty((outputs, *(-(-size[k] // stride[k]) for k in (0, 1)), shape[0], *stride), np.float32)
+        cpu.flip(weight, back)
+        for x, bits in ((None, packed(events)), (dyadic(rng, events.shape) * events, packed(events))):
+            name = f"{label} {'bits' if x is None else 'floats'}"
+            forward = {"x": x, "bits": bits, "weight": weight, "bias": dyadic(rng, (outputs,))}
+            forward |= window_of(where, batch, 0) | {"out": empty(*d.shape)}
+            yield Case("conv_forward", name, forward, ("room",))
+            for add in (False, True):
+                gradients = {"x": x, "bits": bits, "d": d} | window_of(where, batch, 0, outputs)
+                gradients |= {"dweight": ones_in_front(batch, outputs, taps), "dbias": ones_in_front(batch, outputs)}
+                partial = {"dweight": taps * outputs, "dbias": outputs}
+                yield Case("conv_backward", f"{name} {add}", gradients | {"add_to": add}, ("room",), partial)
+        given = {"x": d, "bits": packed(d), "weight": back, "bias": None} | window_of(where, batch, 1)
+        yield Case("conv_forward", f"{label} back", given | {"out": empty(*events.shape)}, ("room",))
+    for add in (False, True):
+        partial = dyadic(rng, (5, 9))
+        yield Case("sum_blocks", str(add), {"partial": partial, "total": empty(7), "add_to": add})
+
+
+def ones_in_front(batch: int, outputs: int, taps: int | None = None) -> Callable[[ModuleType], np.ndarray]:
+    """Gradients of biases, or of the taps of weights: ones for the first block of samples, zeros for the others."""
+
+    def make(kernels: ModuleType) -> np.ndarray:
+        size = outputs * (1 if taps is None else -(-taps // kernels.TAPS) * kernels.TAPS)
+        array = np.zeros((-(-batch // kernels.BLOCK), size), np.float32)
+        array[0] = 1
+        return array
+
+    return make
+
+
 def all_cases() -> list[Case]:
     """Every case, the same at each call."""
-    families = optimizer_cases, batch_cases, bits_cases, parameter_cases, loss_cases, dense_cases
+    families = optimizer_cases, batch_cases, bits_cases, parameter_cases, loss_cases, dense_cases, lif_cases, conv_cases
     return [case for k, family in enumerate(families) for case in family(np.random.default_rng(k))]

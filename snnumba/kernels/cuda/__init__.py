@@ -5,6 +5,7 @@ Only backend.load("cuda") imports this package; it needs numba-cuda, or numba's 
 
 from .batch import gather
 from .bits import count_bits, num_words, scale_neurons, unpack
+from .conv import TAPS, conv_backward, conv_forward, conv_windows, sum_blocks
 from .dense import (
     BLOCK,
     add,
@@ -15,6 +16,7 @@ from .dense import (
     sum_over_time,
     transpose,
 )
+from .lif import lif_backward, lif_backward_with, lif_forward, one_to_one_backward, rows_together
 from .loss import (
     at_step_backward,
     class_targets,
@@ -30,12 +32,16 @@ from .parameters import add_rows_of, flip, spread, sum_shared
 
 __all__ = [
     "BLOCK",
+    "TAPS",
     "adam",
     "add",
     "add_rows_of",
     "at_step_backward",
     "class_targets",
     "clip",
+    "conv_backward",
+    "conv_forward",
+    "conv_windows",
     "count_backward",
     "count_bits",
     "count_forward",
@@ -44,16 +50,22 @@ __all__ = [
     "first_spike_forward",
     "flip",
     "gather",
+    "lif_backward",
+    "lif_backward_with",
+    "lif_forward",
     "linear_backward",
     "linear_backward_input",
     "linear_forward",
     "num_words",
+    "one_to_one_backward",
     "peak_forward",
+    "rows_together",
     "scale",
     "scale_neurons",
     "sgd",
     "spread",
     "squared_error",
+    "sum_blocks",
     "sum_of_squares",
     "sum_over_time",
     "sum_shared",

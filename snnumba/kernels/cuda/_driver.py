@@ -74,7 +74,6 @@ class Kernel:
         self.source = function
         self.compiled = cuda.jit(**OPTIONS)(function)
         self._allowed: dict[Any, int] = {}
-        registry.append(self)
 
     def launch(self, grid: Any, block: Any, *args: Any, shared: int = 0) -> None:
         """Run a grid of blocks, each with so many bytes of shared memory whose size the kernel does not know."""
@@ -95,6 +94,17 @@ class Kernel:
         numba_cuda.cudadrv.driver.driver.cuKernelSetAttribute(attribute, shared, function.handle, function.device.id)
         self._allowed[signature] = shared
 
+    def with_names(self, names: dict[str, Any]) -> "Kernel":
+        """The same kernel where these names stand for other functions."""
+        return Kernel(copied(self.source, self.source.__globals__ | names))
+
+
+def kernel(function: Callable[..., Any]) -> Kernel:
+    """Make a kernel of what a thread does; see Kernel."""
+    made = Kernel(function)
+    registry.append(made)
+    return made
+
 
 class Elementwise(Kernel):
     """A kernel with one thread an item, called as `kernel(*args)`."""
@@ -112,7 +122,13 @@ class Elementwise(Kernel):
 
 def elementwise(items: Callable[..., int]) -> Callable[[Callable[..., Any]], Elementwise]:
     """Make a kernel with one thread an item, as many as `items` makes of the arguments; see Elementwise."""
-    return lambda function: Elementwise(function, items)
+
+    def make(function: Callable[..., Any]) -> Elementwise:
+        made = Elementwise(function, items)
+        registry.append(made)
+        return made
+
+    return make
 
 
 def blocks(items: int, size: int) -> int:

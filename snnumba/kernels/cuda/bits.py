@@ -7,7 +7,7 @@ halves of 32 bits, the lower first, since a thread sets its bit there by an atom
 import numpy as np
 
 from ..cpu.bits import num_words
-from ._driver import SIMULATED, cuda, elementwise, part
+from ._driver import SIMULATED, cuda, elementwise, part, scratch
 
 if SIMULATED:  # the simulator gives neither instruction to a 64-bit word
 
@@ -35,7 +35,13 @@ else:
 @part
 def is_set(row, n):
     """Whether bit n of a row of words is set."""
-    return (row[n // 64] >> np.uint64(n % 64)) & np.uint64(1) != 0
+    return row[n // 64] & word_bit(n) != 0
+
+
+@part
+def word_bit(n):
+    """The bit of element n in its word."""
+    return np.uint64(1) << np.uint64(n % 64)
 
 
 @part
@@ -54,6 +60,11 @@ def without_lowest(half):
 def word_of(halves, w):
     """Word w of a row in shared memory."""
     return np.uint64(halves[2 * w]) | np.uint64(halves[2 * w + 1]) << np.uint64(32)
+
+
+def no_bits():
+    """An array where bits are to be, and nobody reads them."""
+    return scratch("no bits", (1, 1, 1), np.uint64)
 
 
 @elementwise(lambda bits, factor, out: out.size)

@@ -11,16 +11,16 @@ and a second kernel adds what they made, in order.
 
 import numpy as np
 
-from ._driver import SIMULATED, THREADS, Kernel, blocks, cuda, elementwise, part, scratch
+from ._driver import SIMULATED, THREADS, blocks, cuda, elementwise, kernel, part, scratch
 from ._tile import COUNT, LEFT, RIGHT, SQUARE, SUMS, TILE, clear, gather_sums, input_at, multiply, multiply_tile, place
-from .bits import bit, word_of
+from .bits import bit, no_bits, word_of
 
 BLOCK = 1  # samples whose gradients of beta, threshold and V lie in one row: each thread writes its own
 ENOUGH = 4 if SIMULATED else 128  # blocks, to keep a device busy
 LEAST = 4 * TILE  # terms of a block, where blocks share them
 
 
-@Kernel
+@kernel
 def multiply_rows(x, active, weight, bias, terms, out):
     """Eq. (1) for rows x (R, I) or active (R, ceil(I/64)): out (P, R, O), each of P over its share of the terms."""
     left = cuda.shared.array(LEFT, weight.dtype)
@@ -36,7 +36,7 @@ def multiply_rows(x, active, weight, bias, terms, out):
             out[p, row + i, column + j] = left[i, j] if bias is None else left[i, j] + bias[column + j]
 
 
-@Kernel
+@kernel
 def multiply_columns(x, active, d, terms, parts, dweight, dbias, add):
     """Eqs. (2) and (3) for rows x (R, I) or active (R, ceil(I/64)) and d (R, O).
 
@@ -133,11 +133,6 @@ def product(x, active, weight, bias, out):
         add_parts(sums, bias, out)
 
 
-def no_bits():
-    """An array where bits are to be, and nobody reads them."""
-    return scratch("no bits", (1, 1, 1), np.uint64)
-
-
 def linear_forward(x, active, weight, bias, out):
     """Eq. (1).
 
@@ -175,7 +170,7 @@ def linear_backward_input(d, weight, dx):
     product(d, no_bits(), weight, None, dx)
 
 
-@Kernel
+@kernel
 def pack_nonzero(x, active):
     """A word of active (R, W) from 64 elements of x (R, I)."""
     halves = cuda.shared.array(2, np.uint32)
@@ -220,7 +215,7 @@ def add(x, y, out):
         out[t, b, n] = x[t, b, n] + y[t, b, n]
 
 
-@Kernel
+@kernel
 def transpose_tile(a, out):
     """out = a^T, of a tile."""
     square = cuda.shared.array(LEFT, a.dtype)

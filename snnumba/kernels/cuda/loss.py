@@ -6,7 +6,7 @@ through its steps in order; in (5) a block has a sample, and each thread some of
 
 import math
 
-from ._driver import SIMULATED, Kernel, cuda, elementwise
+from ._driver import SIMULATED, cuda, elementwise, kernel
 
 STEPS = 2 if SIMULATED else 32  # of a sample that are at work at a time in (5)
 SUMS = (STEPS,)
@@ -132,7 +132,7 @@ def squared_error(x, target, weight, tolerance, factor, dx, loss):
         loss[b, k] = total
 
 
-@Kernel
+@kernel
 def add_cross_entropy(x, labels, weight, factor, dx, loss):
     """cross_entropy, of the sample of this block."""
     shared = cuda.shared.array(SUMS, x.dtype)

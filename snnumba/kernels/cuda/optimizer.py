@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ._driver import THREADS, Kernel, blocks, cuda, elementwise, rules, scratch
+from ._driver import THREADS, blocks, cuda, elementwise, kernel, rules, scratch
 
 adam_rule, sgd_rule, clamp_rule = rules.adam, rules.sgd, rules.clamp
 
@@ -50,7 +50,7 @@ def clip(x, limit):
         x[i] = clamp_rule(x[i], limit)
 
 
-@Kernel
+@kernel
 def add_squares(x, sums):
     """sums[k] = the sum of squares of the elements that block k comes to, in float64."""
     shared = cuda.shared.array(SUMS, np.float64)

@@ -8,7 +8,7 @@ A parameter p of a shape that broadcasts to that of the neurons: (), (N,), (C, 1
 A block has a number of p in (2): its threads add up the neurons' own, and one adds their sums in order.
 """
 
-from ._driver import THREADS, Kernel, cuda, elementwise
+from ._driver import THREADS, cuda, elementwise, kernel
 
 SUMS = (THREADS,)
 
@@ -37,7 +37,7 @@ def spread(value, shape, out, clipped=False):
     spread_row(value.reshape(value.size), three_axes(value.shape), three_axes(shape), out, clipped)
 
 
-@Kernel
+@kernel
 def sum_of_sharing(partial, sizes, shape, value, clipped, add, gradient):
     """Eq. (2) for one number of value and gradient, of these sizes along the axes of shape, as rows."""
     shared = cuda.shared.array(SUMS, partial.dtype)
@@ -81,7 +81,7 @@ def flip(weight, out):
         row = (out.shape[1] - 1 - i) * out.shape[4] + a
         column = (out.shape[2] - 1 - j) * out.shape[5] + b
         inside = row < weight.shape[1] and column < weight.shape[2]
-        out[o, i, j, c, a, b] = weight[c, row, column, o] if inside else 0
+        out[o, i, j, c, a, b] = weight[c, row, column, o] if inside else out.dtype.type(0)
 
 
 @elementwise(lambda x, y, out: out.shape[0])

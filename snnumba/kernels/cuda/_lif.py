@@ -1,0 +1,66 @@
+"""What a thread does for a neuron at a step; eqs. (1) to (12) are in rules.py and cpu/lif.py."""
+
+from ._driver import part, rules
+from .bits import lowest, without_lowest
+
+spike, lif_potential, lif_settle, nearest = rules.spike, rules.lif_potential, rules.lif_settle, rules.nearest
+lif_through_leak, lif_adjoint, lif_dthreshold = rules.lif_through_leak, rules.lif_adjoint, rules.lif_dthreshold
+
+
+@part
+def halves_for(n):
+    """How many halves of a word hold one bit for each of n neurons, and fill whole words."""
+    return 2 * ((n + 63) // 64)
+
+
+@part
+def potential_of(u, i, beta, threshold, levels, reset):
+    """Eqs. (1) and (2): m."""
+    m = lif_potential(u, i, beta, threshold, reset)
+    return m if levels is None else nearest(m, levels)
+
+
+@part
+def settled(u, m, s, threshold, reset, delay):
+    """Eq. (4): u'."""
+    return m if delay else lif_settle(m, s, spike(u - threshold), threshold, reset)
+
+
+@part
+def add_chosen_rows(halves, first, count, table, columns, n, i):
+    """i + sum_k table[k, n] over the bits k set in `count` halves from `first` on; the table lies in a row."""
+    for w in range(count):
+        half = halves[first + w]
+        while half != 0:
+            i += table[(32 * w + lowest(half)) * columns + n]
+            half = without_lowest(half)
+    return i
+
+
+@part
+def add_row(x, table, columns, n, i):
+    """i + sum_k x[k] table[k, n]; the table lies in a row."""
+    for k in range(x.shape[0]):
+        i += x[k] * table[k * columns + n]
+    return i
+
+
+@part
+def is_largest(values, first, count, place):
+    """Whether of `count` values from `first` on the one at `place` is the largest, the first of equals."""
+    mine = values[first + place]
+    for k in range(count):
+        other = values[first + k]
+        if other > mine or (other == mine and k < place):
+            return False
+    return True
+
+
+@part
+def adjoint(a_s, dmem, next_d, m, u, after, beta, threshold, won, h, reset, delay):
+    """Eqs. (5) to (8) and (11): d, dL/dbeta, dL/dtheta; a_s from (10), next_d is d[t+1], u -> after the membranes."""
+    a_u = dmem + beta * lif_through_leak(next_d, after, threshold, reset)
+    s = spike(m - threshold) * won
+    d = lif_adjoint(a_s, a_u, m, s, u, threshold, h, reset, delay)
+    dthreshold = lif_dthreshold(a_s, a_u, m, s, u, threshold, h, d, reset, delay)
+    return d, lif_through_leak(d, u, threshold, reset) * u, dthreshold

@@ -1,0 +1,159 @@
+"""Leaky integrate-and-fire neurons, all steps in one launch: a thread has a neuron of a sample, its state in registers.
+
+A block has some samples, and of each all the neurons or, where they do not depend on each other, a stretch of them.
+Spikes go round as bits in shared memory. At a step one set of bits is read, one is written, and one is cleared for the
+step after: so a step needs one barrier. The matrix of a linear feedback stays in shared memory for all steps.
+
+Shared memory, in this order: the matrix; m - theta of each thread, for inhibition; then the sets of bits, or d of each
+thread at two steps.
+"""
+
+import numpy as np
+
+from ._driver import cuda, kernel, part, rules
+from ._lif import add_chosen_rows, add_row, adjoint, halves_for, is_largest, potential_of, settled
+from .bits import bit, word_of
+
+spike, surrogate, lif_through_leak = rules.spike, rules.surrogate, rules.lif_through_leak
+
+
+@part
+def load_matrix(weight, floats, thread, threads):
+    """Copy a linear feedback's matrix to shared memory; how many numbers that takes."""
+    if weight is None:
+        return 0
+    if weight.ndim == 1:
+        return 0
+    for e in range(thread, weight.size, threads):
+        floats[e] = weight[e // weight.shape[1], e % weight.shape[1]]
+    return weight.size
+
+
+@kernel
+def forward_resident(
+    current, weight, bias, beta, threshold, levels, spk0, mem0, inhibition, reset, delay, mem, potential, spk
+):  # fmt: skip
+    """Eqs. (1) to (4) and (9); arguments as in lif.lif_forward."""
+    steps, batch, neurons = mem.shape
+    width, lane, row = cuda.blockDim.x, cuda.threadIdx.x, cuda.threadIdx.y
+    thread, threads = row * width + lane, width * cuda.blockDim.y
+    b, first = cuda.blockIdx.x * cuda.blockDim.y + row, cuda.blockIdx.y * width
+    n = first + lane
+    alive = b < batch and n < neurons
+
+    floats = cuda.shared.array(0, mem.dtype)
+    used = load_matrix(weight, floats, thread, threads)
+    values = floats[used : used + threads]
+    halves = cuda.shared.array(0, np.uint32)[(used + threads) * mem.itemsize // 4 :]
+    count = halves_for(width)
+    size = count * cuda.blockDim.y
+    for e in range(thread, 3 * size, threads):
+        halves[e] = 0
+    cuda.syncthreads()
+
+    zero = mem.dtype.type(0)
+    u = s = theta = zero
+    if alive:
+        u, s, theta = mem0[b, n], spk0[b, n], threshold[n]
+        if s != 0:
+            cuda.atomic.or_(halves, row * count + lane // 32, bit(lane))
+    cuda.syncthreads()
+    words = min(count // 2, spk.shape[2] - first // 64)
+    if b < batch and lane < words:
+        spk[0, b, first // 64 + lane] = word_of(halves, row * count // 2 + lane)
+
+    for t in range(steps):
+        now, after, later = t % 3 * size + row * count, (t + 1) % 3 * size + row * count, (t + 2) % 3 * size
+        m = zero
+        if alive:
+            i = current[t if current.shape[0] > 1 else 0, b, n]
+            if bias is not None:
+                i += bias[n]
+            if weight is not None:
+                if weight.ndim == 1:
+                    i += weight[n] * s
+                elif t == 0:
+                    i = add_row(spk0[b], floats, neurons, n, i)
+                else:
+                    i = add_chosen_rows(halves, now, count, floats, neurons, n, i)
+            m = potential_of(u, i, beta[n], theta, levels, reset)
+        s = spike(m - theta)
+        if inhibition:
+            values[thread] = m - theta
+            cuda.syncthreads()
+            if not is_largest(values, row * width, width, lane):
+                s = zero
+        if alive:
+            u = settled(u, m, s, theta, reset, delay)
+            potential[t, b, n] = m
+            mem[t, b, n] = u
+            if s != 0:
+                cuda.atomic.or_(halves, after + lane // 32, bit(lane))
+        for e in range(thread, size, threads):
+            halves[later + e] = 0
+        cuda.syncthreads()
+        if b < batch and lane < words:
+            spk[t + 1, b, first // 64 + lane] = word_of(halves, after // 2 + lane)
+
+
+@kernel
+def backward_resident(
+    dspk, dmem, weight, beta, threshold, inhibition, mem0, mem, potential, kind, a, b, reset, delay, learn, initial,
+    dcurrent, dspk0, dmem0, dbeta, dthreshold,
+):  # fmt: skip
+    """Eqs. (5) to (8), (10) and (11); arguments as in lif.lif_backward."""
+    steps, batch, neurons = mem.shape
+    width, lane, row = cuda.blockDim.x, cuda.threadIdx.x, cuda.threadIdx.y
+    thread, threads = row * width + lane, width * cuda.blockDim.y
+    r, n = cuda.blockIdx.x * cuda.blockDim.y + row, cuda.blockIdx.y * width + lane
+    alive = r < batch and n < neurons
+    spk_t, spk_b = dspk.shape[0] > 1, dspk.shape[1] >= batch
+    mem_t, mem_b = dmem.shape[0] > 1, dmem.shape[1] >= batch
+
+    floats = cuda.shared.array(0, mem.dtype)
+    used = load_matrix(weight, floats, thread, threads)
+    values = floats[used : used + threads]
+    ds = floats[used + threads : used + 3 * threads]  # d of a step is read while that of the one before is written
+    cuda.syncthreads()
+
+    zero = mem.dtype.type(0)
+    carry = d = dbeta_here = dthreshold_here = after = decay = theta = zero
+    if alive:
+        after, decay, theta = mem[steps - 1, r, n], beta[n], threshold[n]
+    for t in range(steps - 1, -1, -1):
+        m = u = gs = gu = zero
+        if alive:
+            m = potential[t, r, n]
+            u = mem[t - 1, r, n] if t > 0 else mem0[r, n]
+            gs, gu = dspk[t * spk_t, r * spk_b, n], dmem[t * mem_t, r * mem_b, n]
+        won = mem.dtype.type(1)
+        if inhibition:
+            values[thread] = m - theta
+            cuda.syncthreads()
+            if not is_largest(values, row * width, width, lane):
+                won = zero
+            cuda.syncthreads()
+        h = surrogate(m - theta, kind, a, b) * won
+        d, of_beta, of_threshold = adjoint(gs + carry, gu, d, m, u, after, decay, theta, won, h, reset, delay)
+        after = u
+        dbeta_here += of_beta
+        dthreshold_here += of_threshold
+        if alive:
+            dcurrent[t, r, n] = d
+        if weight is not None:
+            if weight.ndim == 1:
+                if alive:
+                    carry = weight[n] * d
+            else:
+                turn = t % 2 * threads
+                ds[turn + thread] = d
+                cuda.syncthreads()
+                if alive and (t > 0 or initial):
+                    carry = add_row(ds[turn + row * width : turn + (row + 1) * width], floats, neurons, n, zero)
+    if alive:
+        if learn:
+            dbeta[r, n] = dbeta_here
+            dthreshold[r, n] = dthreshold_here
+        if initial:
+            dspk0[r, n] = carry
+            dmem0[r, n] = decay * lif_through_leak(d, after, theta, reset)

@@ -1,0 +1,233 @@
+"""Leaky integrate-and-fire neurons over all time steps, forward and backward.
+
+Eqs. (1) to (8) are in rules.py, (9) to (12) in kernels/cpu/lif.py. A launch does all steps, in one of two ways, and
+where a linear feedback is too large for that, one step:
+
+    _lif_resident.py   states in registers, a linear feedback's matrix in shared memory: 239 neurons of float32
+    _lif_striding.py   states in global memory, a block a sample: conv2d, and what is too large for the first
+    _lif_tiled.py      a step a launch, a tile of neurons and samples a block: a large linear feedback
+
+Which one follows from sizes, never from the device.
+"""
+
+from functools import cache
+from types import SimpleNamespace
+
+from . import _lif_resident, _lif_striding, _lif_tiled
+from ._driver import blocks, cuda, elementwise, part
+from ._tile import SQUARE, TILE
+from .bits import is_set, no_bits, num_words
+from .conv import by_taps
+from .dense import find_active, product
+
+MOST_SHARED = 227 << 10  # bytes of shared memory of a block, on sm_90
+MOST_TOGETHER = 512  # neurons that a block takes one a thread
+STRETCH = 128  # of neurons that do not depend on each other: a multiple of 64, so that blocks write whole words
+STACKED = 256  # threads of a block that takes several samples
+ENOUGH = 128  # blocks, to keep a device busy
+
+
+class Shape:
+    """How a launch of _lif_resident.py is cut: blocks, threads of a block, and bytes of its shared memory."""
+
+    def __init__(self, weight, inhibition, mem):
+        _, batch, neurons = mem.shape
+        matrix = weight is not None and weight.ndim == 2
+        width = neurons if matrix or inhibition else min(neurons, STRETCH)
+        stretches = blocks(neurons, width)
+        held = neurons * neurons * mem.itemsize if matrix else 0
+        each = max(3 * width * mem.itemsize, width * mem.itemsize + 3 * 8 * num_words(width))
+        rows = min(max(1, STACKED // width), blocks(batch * stretches, ENOUGH), (MOST_SHARED - held) // each)
+        self.possible = rows > 0 and width <= MOST_TOGETHER and (weight is None or weight.ndim < 4)
+        self.grid = blocks(batch, max(rows, 1)), stretches
+        self.block = width, rows
+        self.shared = held + rows * each
+        self.tiled = matrix and not inhibition  # where it is not possible
+
+
+def for_striding(weight):
+    """A feedback's weight as _lif_striding.py takes it: conv2d's by its taps."""
+    return weight if weight is None or weight.ndim < 4 else by_taps(weight)
+
+
+def lif_forward(
+    current,
+    weight,
+    bias,
+    window,
+    room,
+    beta,
+    threshold,
+    levels,
+    winner,
+    spk0,
+    mem0,
+    reset,
+    delay,
+    mem,
+    potential,
+    spk,
+):
+    """Eqs. (1) to (4) and (9) over all steps.
+
+    Parameters
+    ----------
+    current : (T, B, N) or (1, B, N) float   constant in time where it has one step
+    weight : None, (N,), (N, N) or (C, kh, kw, C) float      no feedback, V, W (weight[n, m]: from n to m), or conv2d's
+    bias : None or (N,) float                b, of each neuron
+    window : Window                          of conv.py, with conv2d, else None
+    room :                                   not used
+    beta, threshold : (N,) float
+    levels : None or (L,) float              of state_quant, ascending
+    winner : None or any array               with inhibition; not used
+    spk0, mem0 : (B, N) float                the state before the first step
+    reset, delay : int, bool                 see rules.py
+    mem : (T, B, N) float                    written in full: u
+    potential : (T, B, N) float              written in full: m; the same array as mem if delay
+    spk : (T+1, B, ceil(N/64)) uint64        written in full, one bit a neuron; spk[0] is where spk0 is not zero
+    """
+    steps, batch, neurons = mem.shape
+    inhibition = winner is not None
+    shape = Shape(weight, inhibition, mem)
+    made = mem, potential, spk
+    if shape.possible:
+        state = spk0, mem0, inhibition, reset, delay
+        _lif_resident.forward_resident.launch(
+            shape.grid, shape.block, current, weight, bias, beta, threshold, levels, *state, *made, shared=shape.shared
+        )
+    elif shape.tiled:
+        _lif_tiled.clear_bits(spk)
+        find_active(spk0.reshape(1, batch, neurons), spk[:1])
+        grid = blocks(batch, TILE), blocks(neurons, TILE)
+        for t in range(steps):
+            _lif_tiled.forward_tile.launch(
+                grid, SQUARE, t, None if t else spk0, current, weight, bias, beta, threshold, levels, mem0, reset,
+                delay, *made,
+            )  # fmt: skip
+    else:
+        _lif_striding.forward_striding.launch(
+            batch, _lif_striding.STRIDE, current, for_striding(weight), bias, window, beta, threshold, levels, spk0,
+            mem0, inhibition, reset, delay, *made, shared=8 * num_words(neurons),
+        )  # fmt: skip
+
+
+def _backward(kernels):
+    """lif_backward by these kernels, which differ in their surrogate."""
+
+    def lif_backward(
+        dspk,
+        dmem,
+        weight,
+        window,
+        room,
+        beta,
+        threshold,
+        winner,
+        mem0,
+        mem,
+        potential,
+        kind,
+        a,
+        b,
+        reset,
+        delay,
+        learn,
+        initial,
+        dcurrent,
+        dspk0,
+        dmem0,
+        dbeta,
+        dthreshold,
+    ):
+        """Eqs. (5) to (8), (10) and (11), from the last step to the first.
+
+        Parameters
+        ----------
+        dspk, dmem : (T, B, N) or (1, K, N) float   the direct gradients, or one for all samples and steps
+        weight : None, (N,), (N, N) or conv_forward's float         V, W transposed, or flip's
+        kind, a, b : int, float, float              the surrogate, see rules.py
+        learn : bool                                whether dbeta and dthreshold are wanted
+        initial : bool                              whether dspk0 and dmem0 are
+        dcurrent : (T, B, N) float                  written in full: d
+        dspk0, dmem0 : (B, N) float                 written in full if initial: dL/d(initial state)
+        dbeta, dthreshold : (B, N) float            written in full if learn
+        The others are as in lif_forward.
+        """
+        steps, batch, neurons = mem.shape
+        inhibition = winner is not None
+        shape = Shape(weight, inhibition, mem)
+        known, rules = (mem0, mem, potential), (kind, a, b, reset, delay, learn)
+        made = initial, dcurrent, dspk0, dmem0, dbeta, dthreshold
+        if shape.possible:
+            kernels.backward_resident.launch(
+                shape.grid, shape.block, dspk, dmem, weight, beta, threshold, inhibition, *known, *rules, *made,
+                shared=shape.shared,
+            )  # fmt: skip
+        elif shape.tiled:
+            grid, words = (blocks(batch, TILE), blocks(neurons, TILE)), no_bits()[0]
+            for t in range(steps - 1, -1, -1):
+                kernels.backward_tile.launch(
+                    grid, SQUARE, t, dspk, dmem, words, weight, beta, threshold, *known, *rules, dcurrent, dbeta,
+                    dthreshold,
+                )  # fmt: skip
+            if initial:
+                product(dcurrent[:1], no_bits(), weight, None, dspk0.reshape(1, batch, neurons))
+                _lif_tiled.initial_membrane(dcurrent[0], beta, threshold, mem0, reset, dmem0)
+        else:
+            kernels.backward_striding.launch(
+                batch, _lif_striding.STRIDE, dspk, dmem, for_striding(weight), window, no_bits()[0, 0], beta,
+                threshold, inhibition, *known, *rules, *made,
+            )  # fmt: skip
+
+    return lif_backward
+
+
+BACKWARD = {
+    "backward_resident": _lif_resident.backward_resident,
+    "backward_striding": _lif_striding.backward_striding,
+    "backward_tile": _lif_tiled.backward_tile,
+}
+lif_backward = _backward(SimpleNamespace(**BACKWARD))
+
+
+@cache
+def lif_backward_with(function):
+    """lif_backward with a scalar function of the user's, x -> h(x), in place of rules.surrogate."""
+    compiled = part(function)
+
+    def surrogate(x, kind, a, b):
+        return type(x)(compiled(x))
+
+    names = {"surrogate": part(surrogate)}
+    return _backward(SimpleNamespace(**{name: kernel.with_names(names) for name, kernel in BACKWARD.items()}))
+
+
+@elementwise(lambda spk0, spk, d, dweight: dweight.size)
+def one_to_one_backward(spk0, spk, d, dweight):
+    """Eq. (12): dV of each sample.
+
+    Parameters
+    ----------
+    spk0 : None or (B, N) float                 the spikes before the first step, where they need not be 0 and 1
+    spk : (T+1, B, ceil(N/64)) uint64           as lif_forward left it
+    d : (T, B, N) float
+    dweight : (B, N) float                      written in full
+    """
+    i = cuda.grid(1)
+    if i < dweight.size:
+        b, n = divmod(i, dweight.shape[1])
+        total = d.dtype.type(0)
+        if spk0 is not None:
+            total = spk0[b, n] * d[0, b, n]
+        for t in range(0 if spk0 is None else 1, d.shape[0]):
+            if is_set(spk[t, b], n):
+                total += d[t, b, n]
+        dweight[b, n] = total
+
+
+def rows_together(n):
+    """How often beta and threshold of n neurons are repeated: once, each thread reads its own."""
+    return 1
+
+
+__all__ = ["lif_backward", "lif_backward_with", "lif_forward", "one_to_one_backward", "rows_together"]
