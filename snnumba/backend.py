@@ -1,10 +1,14 @@
 """Where the work is done: a device's name -> the module with its kernels; the number of CPU threads."""
 
 from types import ModuleType
+from typing import Any
 
 from .kernels import cpu
 
 DEVICES = ("cpu", "cuda")
+MISSING = (
+    'device "cuda" is not available: {}; use device "cpu", or see `pip install "snnumba[cuda]"` and NVIDIA\'s driver'
+)
 
 
 def load(device: str) -> ModuleType:
@@ -21,8 +25,21 @@ def load(device: str) -> ModuleType:
     if device == "cpu":
         return cpu
     if device == "cuda":
-        raise ValueError('device "cuda" is not available: this version of snnumba has CPU kernels only; use "cpu"')
+        try:
+            from .kernels import cuda
+        except ImportError as error:
+            raise ValueError(MISSING.format(f"a package is missing ({error})")) from None
+        missing = cuda.what_is_missing()
+        if missing:
+            raise ValueError(MISSING.format(missing))
+        return cuda
     raise ValueError(f"device must be one of {', '.join(DEVICES)}; got {device!r}")
+
+
+def of(x: Any) -> ModuleType:
+    """The kernels for the device that an array lies on; NumPy's, and what is no array, for the CPU."""
+    on_device = hasattr(x, "__cuda_array_interface__") or hasattr(x, "copy_to_host")
+    return load("cuda" if on_device else "cpu")
 
 
 def set_num_threads(threads: int) -> None:

@@ -75,9 +75,7 @@ class Network:
         rng = np.random.default_rng(check_seed(seed))
         for layer in self.layers:
             layer._build(self.dtype, rng)
-            for part in layer._all():
-                part._kernels = self._kernels
-        self._flatten()
+        self._place()
         self._output: tuple[int, ...] | None = None  # the shape of what forward gave
         self._x_shape: tuple[int, ...] = ()
 
@@ -140,21 +138,39 @@ class Network:
                 raise ValueError(f"layer {k}: {error}") from None
         return shapes
 
-    def _flatten(self) -> None:
-        """Move what is learnable into one vector, and the gradients into another; layers keep views."""
+    def to(self, device: str) -> Self:
+        """Move the net to a device, "cpu" or "cuda", its work arrays left behind; returns the net.
+
+        Raises
+        ------
+        ValueError
+            if the device is not to be had; the net stays where it is.
+        """
+        self._kernels = backend.load(device)
+        self.device = device
+        self._output = None
+        self._place()
+        return self
+
+    def _place(self) -> None:
+        """Bring the layers to the net's device: what is learnable into one vector, the gradients into another."""
+        for layer in self.layers:
+            layer._to(self._kernels)
         learnable = [p for layer in self.layers for p in layer._parameters.values() if p.gradient is not None]
         sizes = [-(-p.value.size // ALIGNMENT) * ALIGNMENT for p in learnable]
         self.vector = self._kernels.aligned(sum(sizes), self.dtype)
         self.gradient_vector = self._kernels.aligned(sum(sizes), self.dtype)
+        flat = np.zeros(sum(sizes), self.dtype)
         for layer in self.layers:
             layer._in_net = True
         begin = 0
         for parameter, size in zip(learnable, sizes, strict=True):
             where, shape = slice(begin, begin + parameter.value.size), parameter.value.shape
-            self.vector[where] = parameter.value.ravel()
+            flat[where] = self._kernels.to_host(parameter.value).ravel()
             parameter.value = self.vector[where].reshape(shape)
             parameter.gradient = self.gradient_vector[where].reshape(shape)
             begin += size
+        self._kernels.write(flat, self.vector)
 
     def forward(self, x: Array, num_steps: int | None = None) -> tuple[Array, Array]:
         """Spikes and membranes of the last layer at all steps.

@@ -76,7 +76,8 @@ class Optimizer(_Configured):
         self.net = check_net(net)
         self.lr = lr
         self.steps = 0
-        self._averages = {name: np.zeros_like(net.vector) for name in self.averages}
+        self._kernels = backend.load(net.device)
+        self._averages = {name: self._kernels.aligned(net.vector.size, net.dtype) for name in self.averages}
 
     @property
     def lr(self) -> float:
@@ -90,7 +91,11 @@ class Optimizer(_Configured):
     def step(self) -> None:
         """Change the net's parameters by its gradients."""
         self.steps += 1
-        self._update(backend.load(self.net.device))
+        kernels = backend.load(self.net.device)
+        if kernels is not self._kernels:  # the net was moved
+            moved = {name: kernels.from_host(self._kernels.to_host(x)) for name, x in self._averages.items()}
+            self._kernels, self._averages = kernels, moved
+        self._update(kernels)
 
     def _update(self, kernels: Any) -> None:
         """One step's kernel; `steps` counts it already."""
@@ -98,7 +103,9 @@ class Optimizer(_Configured):
 
     def state_dict(self) -> dict[str, Array]:
         """Copies of the steps taken and of the running averages."""
-        return {"steps": np.array(self.steps)} | {name: x.copy() for name, x in self._averages.items()}
+        return {"steps": np.array(self.steps)} | {
+            name: np.array(self._kernels.to_host(x)) for name, x in self._averages.items()
+        }
 
     def load_state_dict(self, state: Mapping[str, npt.ArrayLike]) -> None:
         """Take over what state_dict gave.
@@ -123,7 +130,7 @@ class Optimizer(_Configured):
             raise ValueError(f"steps must be a count; got {state['steps']!r}")
         self.steps = int(steps)
         for name, x in arrays.items():
-            self._averages[name][:] = x
+            self._kernels.write(x, self._averages[name])
 
 
 class Adam(Optimizer):

@@ -383,7 +383,7 @@ def _loader(train: Any, batch_size: int | None, seed: int | None) -> Loader:
 
 def _check_finite(epoch: int, losses: npt.NDArray[np.float64], net: Network, optimizer: Optimizer) -> None:
     """Refuse to go on, and to have saved, what has diverged."""
-    arrays = {"the loss": losses, "a parameter": net.vector} | optimizer.state_dict()
+    arrays = {"the loss": losses, "a parameter": net._kernels.to_host(net.vector)} | optimizer.state_dict()
     for name, array in arrays.items():
         if not np.isfinite(array).all():
             raise ValueError(f"epoch {epoch}: the training diverged, {name} is not finite any more; try a lower lr")

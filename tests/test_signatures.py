@@ -14,16 +14,8 @@ ON_THE_HOST = {
     "available_threads": "threads of the CPU",
     "cache_folder": "the CPU kernels' machine code",
 }
+ONLY_THERE = {"what_is_missing": "asked before any other"}
 NOT_YET = {
-    "Workspace": "memory on the device comes with the layers' move there",
-    "aligned": "likewise",
-    "as_array": "likewise",
-    "check_array": "likewise",
-    "from_host": "likewise",
-    "outputs_first": "likewise",
-    "team": "likewise",
-    "to_host": "likewise",
-    "write": "likewise",
     "lstm_backward": "comes with SLSTM",
     "lstm_backward_with": "comes with SLSTM",
     "lstm_forward": "comes with SLSTM",
@@ -58,7 +50,8 @@ def signatures_on_cuda() -> dict[str, str]:
 
 def test_cpu_and_cuda_export_the_same_signatures() -> None:
     expected = {name: text for name, text in signatures(cpu).items() if name not in ON_THE_HOST | NOT_YET}
-    assert signatures_on_cuda() == expected
+    found = {name: text for name, text in signatures_on_cuda().items() if name not in ONLY_THERE}
+    assert found == expected
 
 
 def test_importing_snnumba_imports_no_cuda() -> None:

@@ -6,21 +6,23 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..kernels.cpu import check_array
+from .. import backend
 from ..layers.base import Array, check_size
 
 
 def check_output(name: str, x: Any) -> Array:
     """An output (T, B, C) of float32 or float64."""
-    dtype = x.dtype if isinstance(x, np.ndarray) else np.dtype("float32")
-    if dtype not in (np.float32, np.float64):
-        raise TypeError(f"{name} must be float32 or float64; got {dtype}")
-    return check_array(name, x, dtype, ("T", "B", "C"))
+    kernels = backend.of(x)
+    x = kernels.as_array(name, x)
+    if x.dtype not in (np.float32, np.float64):
+        raise TypeError(f"{name} must be float32 or float64; got {x.dtype}")
+    checked: Array = kernels.check_array(name, x, x.dtype, ("T", "B", "C"))
+    return checked
 
 
 def check_labels(name: str, labels: npt.ArrayLike, batch: int, classes: int) -> npt.NDArray[np.int64]:
-    """Labels (B,) in [0, C) as int64."""
-    array = np.asarray(labels)
+    """Labels (B,) in [0, C) as int64, on the host."""
+    array = np.asarray(backend.of(labels).to_host(labels))
     if array.dtype.kind not in "iu":
         raise TypeError(f"{name} must be integers; got {array.dtype}")
     if array.shape != (batch,):
@@ -32,8 +34,8 @@ def check_labels(name: str, labels: npt.ArrayLike, batch: int, classes: int) -> 
 
 
 def check_numbers(name: str, x: npt.ArrayLike, *shapes: tuple[int, ...]) -> Array:
-    """Finite numbers in one of these shapes."""
-    array = np.asarray(x)
+    """Finite numbers in one of these shapes, on the host."""
+    array = np.asarray(backend.of(x).to_host(x))
     if array.dtype.kind not in "fiu":
         raise TypeError(f"{name} must be numbers; got {array.dtype}")
     if array.shape not in shapes:

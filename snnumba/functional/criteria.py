@@ -39,6 +39,7 @@ class Loss:
         self.weight = None if weight is None else check_weight(weight)
         self._reading = reading
         self._work = Workspace()
+        self._host = Workspace()  # for what is made of targets, before it goes to the output's device
         self._cast_weight = np.empty(0)
 
     def __repr__(self) -> str:
@@ -76,6 +77,9 @@ class Loss:
             if output or targets are not such, or the weights are not C.
         """
         output = check_output(self.output, output)
+        kernels = backend.of(output)
+        if self._work.kernels is not kernels:
+            self._work = kernels.Workspace()
         classes = self._reading.classes(self.output, output.shape[2])
         weight = self._weights(classes, output.dtype)
         target = self._target(targets, output, classes)
@@ -83,6 +87,7 @@ class Loss:
         dx = self._work.empty("dx", x.shape, x.dtype)
         loss, divisor = self._compare(x, target, weight, self._divisor(len(output)), dx)
         gradient = spread(dx)
+        loss = kernels.to_host(loss)
         if self.reduction == "none":
             loss /= loss.dtype.type(divisor)
             return loss, gradient
@@ -124,16 +129,21 @@ class SquaredError(Loss):
         steps, batch, outputs = output.shape
         labels = check_labels("targets", targets, batch, classes)
         on, off = self._levels(steps, outputs, classes)
-        target = self._work.empty("target", (1, batch, classes), output.dtype)
-        number = output.dtype.type
-        backend.load("cpu").class_targets(labels, number(on), number(off), target)
+        target: Array = self._work.empty("target", (1, batch, classes), output.dtype)
+        number, kernels = output.dtype.type, self._work.kernels
+        kernels.class_targets(kernels.from_host(labels), number(on), number(off), target)
         return target
 
     def _copied_target(self, targets: Array, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
-        """Targets given as an array, broadcast to a work array."""
-        target = self._work.empty("target", shape, dtype)
+        """Targets given as an array, broadcast to a work array on the host."""
+        target = self._host.empty("target", shape, dtype)
         np.copyto(target, targets, casting="same_kind")
         return target
+
+    def _on_device(self, target: Array) -> Array:
+        """A work array on the host as one beside the output."""
+        moved: Array = self._work.kernels.from_host(target)
+        return moved
 
     def _compare(self, x: Array, target: Array, weight: Array, divisor: float, dx: Array) -> tuple[Array, float]:
         _, batch, classes = x.shape
@@ -141,7 +151,9 @@ class SquaredError(Loss):
             divisor *= batch * classes
         loss = self._work.empty("loss", (batch, classes), x.dtype)
         number = x.dtype.type
-        backend.load("cpu").squared_error(x, target, weight, number(self.tolerance), number(2 / divisor), dx, loss)
+        kernels = self._work.kernels
+        weight = kernels.from_host(weight)
+        kernels.squared_error(x, target, weight, number(self.tolerance), number(2 / divisor), dx, loss)
         return loss, divisor
 
 
@@ -152,11 +164,15 @@ class CrossEntropy(Loss):
         return check_labels("targets", targets, output.shape[1], classes)
 
     def _compare(self, x: Array, target: Array, weight: Array, divisor: float, dx: Array) -> tuple[Array, float]:
+        kernels = self._work.kernels
         loss = self._work.empty("loss", target.shape, x.dtype)
         if self.reduction == "mean":
-            weight.take(target, out=loss, mode="clip")  # "raise" would make an array
-            divisor *= float(loss.sum()) or 1.0
-        backend.load("cpu").cross_entropy(x, target, weight, x.dtype.type(1 / divisor), dx, loss)
+            counted = self._host.empty("weights", target.shape, x.dtype)
+            weight.take(target, out=counted, mode="clip")  # "raise" would make an array
+            divisor *= float(counted.sum()) or 1.0
+        kernels.cross_entropy(
+            x, kernels.from_host(target), kernels.from_host(weight), x.dtype.type(1 / divisor), dx, loss
+        )
         return loss, divisor
 
 

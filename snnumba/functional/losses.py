@@ -114,7 +114,8 @@ class mse_membrane_loss(SquaredError):
     def _target(self, targets: npt.ArrayLike, output: Array, classes: int) -> Array:
         if not self.time_var_targets:
             return super()._target(targets, output, classes)
-        return self._copied_target(check_numbers("targets", targets, output.shape), output.shape, output.dtype)
+        target = self._copied_target(check_numbers("targets", targets, output.shape), output.shape, output.dtype)
+        return self._on_device(target)
 
 
 class mse_temporal_loss(SquaredError):
@@ -177,9 +178,9 @@ class mse_temporal_loss(SquaredError):
         steps, *shape = output.shape
         times = check_numbers("targets", targets, tuple(shape), (classes,))
         target = self._copied_target(times, (1, *shape), output.dtype)
-        negative = np.less(target, 0, out=self._work.empty("negative", target.shape, np.bool_))
+        negative = np.less(target, 0, out=self._host.empty("negative", target.shape, np.bool_))
         np.add(target, steps, out=target, where=negative)
-        return np.negative(target, out=target)
+        return self._on_device(np.negative(target, out=target))
 
 
 class ce_rate_loss(CrossEntropy):

@@ -1,8 +1,12 @@
 """Metrics: the share of samples of which the right class is read from an output (T, B, C)."""
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
+from .. import backend
+from ..kernels import cpu
 from ..kernels.cpu import Workspace
 from ..layers.base import Array
 from .checks import check_labels, check_output, check_population
@@ -56,14 +60,22 @@ def accuracy_temporal(spk: Array, targets: npt.ArrayLike) -> float:
     return _share_of_largest(FirstSpikes(), "spk", spk, targets)
 
 
-_work = Workspace()
+_works: dict[Any, Workspace] = {}
+
+
+def _work(kernels: Any) -> Workspace:
+    """Work arrays for these kernels."""
+    if kernels not in _works:
+        _works[kernels] = kernels.Workspace()
+    return _works[kernels]
 
 
 def _share_of_largest(reading: Reading, name: str, output: Array, targets: npt.ArrayLike) -> float:
     output = check_output(name, output)
     _, batch, outputs = output.shape
     labels = check_labels("targets", targets, batch, reading.classes(name, outputs))
-    x, _ = reading(output, _work)
-    winner = _work.empty("winner", labels.shape, np.intp)
-    x[0].argmax(axis=1, out=winner)
+    kernels = backend.of(output)
+    x, _ = reading(output, _work(kernels))
+    winner = _work(cpu).empty("winner", labels.shape, np.intp)
+    kernels.to_host(x)[0].argmax(axis=1, out=winner)
     return int(np.count_nonzero(winner == labels)) / len(labels)

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .. import backend
 from ..kernels.cpu import Workspace
 from ..layers.base import Array
 
@@ -44,12 +43,12 @@ class Counts(Reading):
     def __call__(self, output: Array, work: Workspace) -> tuple[Array, Spread]:
         def spread(dx: Array) -> Array:
             gradient = work.empty("gradient", output.shape, output.dtype)
-            backend.load("cpu").count_backward(dx, gradient)
+            work.kernels.count_backward(dx, gradient)
             return gradient
 
         _, batch, outputs = output.shape
         x = work.empty("x", (1, batch, self.num_classes or outputs), output.dtype)
-        backend.load("cpu").count_forward(output, x)
+        work.kernels.count_forward(output, x)
         return x, spread
 
 
@@ -59,7 +58,7 @@ class Peaks(Reading):
 
     def __call__(self, output: Array, work: Workspace) -> tuple[Array, Spread]:
         x, step = _places(output, work)
-        backend.load("cpu").peak_forward(output, x, step)
+        work.kernels.peak_forward(output, x, step)
         return x, lambda dx: _at_step(dx, step, output, work)
 
 
@@ -72,12 +71,13 @@ class FirstSpikes(Reading):
     def __call__(self, output: Array, work: Workspace) -> tuple[Array, Spread]:
         def spread(dx: Array) -> Array:
             if self.reciprocal:
-                dx *= x
-                dx *= x
+                flat = dx.reshape(1, 1, dx.size)
+                for _ in range(2):
+                    work.kernels.scale_neurons(flat, x.reshape(x.size), flat)
             return _at_step(dx, step, output, work)
 
         x, step = _places(output, work)
-        backend.load("cpu").first_spike_forward(output, self.reciprocal, x, step)
+        work.kernels.first_spike_forward(output, self.reciprocal, x, step)
         return x, spread
 
 
@@ -90,5 +90,5 @@ def _places(output: Array, work: Workspace) -> tuple[Array, Array]:
 def _at_step(dx: Array, step: Array, output: Array, work: Workspace) -> Array:
     """The gradient of an output: dx at one step of each sample's output, 0 elsewhere."""
     gradient = work.empty("gradient", output.shape, output.dtype)
-    backend.load("cpu").at_step_backward(dx, step, gradient)
+    work.kernels.at_step_backward(dx, step, gradient)
     return gradient

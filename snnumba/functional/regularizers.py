@@ -6,8 +6,10 @@ A regularizer is called with an output (T, B, C), gives a value and the gradient
 
 from typing import Any, Protocol
 
+import numpy as np
 import numpy.typing as npt
 
+from .. import backend
 from ..kernels.cpu import Workspace
 from ..layers.base import Array
 from .checks import check_finite, check_output
@@ -61,9 +63,12 @@ class l1_rate_sparsity:
             if spk is not such an array.
         """
         spk = check_output("spk", spk)
+        kernels = backend.of(spk)
+        if self._work.kernels is not kernels:
+            self._work = kernels.Workspace()
         gradient = self._work.empty("gradient", spk.shape, spk.dtype)
-        gradient.fill(self.Lambda)
-        return self.Lambda * float(spk.sum()), gradient
+        kernels.write(np.asarray(self.Lambda), gradient)
+        return self.Lambda * float(kernels.to_host(spk).sum()), gradient
 
 
 class Regularized:
@@ -92,5 +97,5 @@ class Regularized:
         """As of the loss."""
         loss, gradient = self.loss_fn(output, targets)
         value, extra = self.regularizer(output)
-        gradient += extra
+        backend.of(gradient).add(gradient, extra, gradient)
         return loss + value, gradient

@@ -179,6 +179,21 @@ class Layer:
             value = np.array(stored, self._dtype, order="C")
             self._parameters[name] = Parameter(value, np.zeros_like(value) if learnable else None, outputs_last)
 
+    def _to(self, kernels: Any) -> None:
+        """Move the arrays, those of layers inside too, to a target, and forget the rest."""
+        for parameter in self._parameters.values():
+            parameter.value = kernels.from_host(np.array(self._kernels.to_host(parameter.value)))
+            if parameter.gradient is not None:
+                parameter.gradient = kernels.from_host(np.zeros(parameter.value.shape, self._dtype))
+        for part in self._all():
+            part._kernels = kernels
+            part._work = kernels.Workspace()
+            part._forget()
+
+    def _forget(self) -> None:
+        """Forget the last forward pass."""
+        self._tape = {}
+
     @property
     def dtype(self) -> np.dtype[Any]:
         """The type of the layer's numbers."""

@@ -138,6 +138,10 @@ class Spiking(Layer):
         self._kernels.add(x, y, total)
         return total
 
+    def _forget(self) -> None:
+        super()._forget()
+        self._hidden, self._start, self._later = None, (), ()
+
     def _rest(self) -> None:
         """Forget what a feedback's layers carry."""
 

@@ -34,7 +34,16 @@ def check_array(name: str, x: Any, dtype: np.dtype[Any], shape: Sequence[int | s
     ValueError
         if it has another shape.
     """
-    x = as_array(name, x)
+    array = as_array(name, x)
+    check_kind(name, array, dtype, shape)
+    flags = array.flags
+    if flags.c_contiguous and flags.aligned and flags.writeable:
+        return array
+    return np.require(array, requirements=["C", "A", "W"])  # a kernel is compiled for arrays like this
+
+
+def check_kind(name: str, x: Any, dtype: np.dtype[Any], shape: Sequence[int | str]) -> None:
+    """Refuse an array, of any target, of another dtype or shape; see check_array."""
     if x.dtype != dtype:
         raise TypeError(f"{name} must be {dtype}, the dtype of the layer; got {x.dtype}")
     if x.ndim != len(shape) or any(
@@ -43,11 +52,6 @@ def check_array(name: str, x: Any, dtype: np.dtype[Any], shape: Sequence[int | s
         raise ValueError(f"{name} must be ({', '.join(map(str, shape))}); got {x.shape}")
     if 0 in x.shape:
         raise ValueError(f"{name} must not be empty; got {x.shape}")
-    flags = x.flags
-    if flags.c_contiguous and flags.aligned and flags.writeable:
-        return x
-    required: Array = np.require(x, requirements=["C", "A", "W"])  # a kernel is compiled for arrays like this
-    return required
 
 
 def from_host(x: Array) -> Array:
@@ -92,6 +96,11 @@ class Workspace:
         self._memory: dict[str, list[tuple[Any, Array]]] = {}  # bytes, and the array last given out in them
         self._constants: dict[str, Array] = {}
         self._zeros: dict[tuple[str, tuple[int, ...]], Array] = {}
+
+    @property
+    def kernels(self) -> Any:
+        """The kernels for these arrays."""
+        return sys.modules[__package__]
 
     def empty(self, name: str, shape: tuple[int, ...], dtype: npt.DTypeLike) -> Array:
         """An array, contents undefined, in memory of this name that nobody holds an array of any more.

@@ -3,6 +3,7 @@
 Only backend.load("cuda") imports this package; it needs numba-cuda, or numba's simulator of it.
 """
 
+from ._driver import what_is_missing
 from .batch import gather
 from .bits import count_bits, num_words, scale_neurons, unpack
 from .conv import TAPS, conv_backward, conv_forward, conv_windows, sum_blocks
@@ -29,14 +30,29 @@ from .loss import (
 )
 from .optimizer import adam, clip, scale, sgd, sum_of_squares
 from .parameters import add_rows_of, flip, spread, sum_shared
+from .workspace import (
+    Workspace,
+    aligned,
+    as_array,
+    check_array,
+    from_host,
+    outputs_first,
+    team,
+    to_host,
+    write,
+)
 
 __all__ = [
     "BLOCK",
     "TAPS",
+    "Workspace",
     "adam",
     "add",
     "add_rows_of",
+    "aligned",
+    "as_array",
     "at_step_backward",
+    "check_array",
     "class_targets",
     "clip",
     "conv_backward",
@@ -49,6 +65,7 @@ __all__ = [
     "find_active",
     "first_spike_forward",
     "flip",
+    "from_host",
     "gather",
     "lif_backward",
     "lif_backward_with",
@@ -58,6 +75,7 @@ __all__ = [
     "linear_forward",
     "num_words",
     "one_to_one_backward",
+    "outputs_first",
     "peak_forward",
     "rows_together",
     "scale",
@@ -69,6 +87,10 @@ __all__ = [
     "sum_of_squares",
     "sum_over_time",
     "sum_shared",
+    "team",
+    "to_host",
     "transpose",
     "unpack",
+    "what_is_missing",
+    "write",
 ]

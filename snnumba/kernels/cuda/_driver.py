@@ -7,8 +7,10 @@ Under NUMBA_ENABLE_CUDASIM=1 numba's simulator runs the same kernels as plain Py
 Python's, for tests without a GPU. Nothing here touches a device before the first launch.
 """
 
+import sys
 from collections.abc import Callable
 from functools import update_wrapper
+from importlib.util import find_spec
 from types import FunctionType, SimpleNamespace
 from typing import Any
 
@@ -157,3 +159,38 @@ def _compile_rules() -> SimpleNamespace:
 
 
 rules = _compile_rules()
+
+
+if SIMULATED:
+
+    def holders(array: Any) -> int:
+        """How many references there are to the memory of an array, views of it included."""
+        return sys.getrefcount(array._ary)
+
+    def moved(array: Any, axes: tuple[int, ...]) -> Any:
+        """The view of an array with its axes in this order."""
+        return type(array)(array._ary.transpose(axes))
+
+else:
+
+    def holders(array: Any) -> int:
+        """How many references there are to the memory of an array, views of it included."""
+        return sys.getrefcount(array.gpu_data) + int(array.gpu_data.refct)
+
+    def moved(array: Any, axes: tuple[int, ...]) -> Any:
+        """The view of an array with its axes in this order."""
+        shape, strides = ([x[k] for k in axes] for x in (array.shape, array.strides))
+        return type(array)(tuple(shape), tuple(strides), array.dtype, gpu_data=array.gpu_data)
+
+
+def what_is_missing() -> str | None:
+    """What keeps kernels from running here; None: nothing does."""
+    if SIMULATED:
+        return None
+    if find_spec("numba_cuda") is None:
+        return "the package numba-cuda is missing"
+    try:
+        count = len(numba_cuda.gpus)
+    except Exception as error:  # whatever the driver makes of not being there
+        return f"no CUDA driver works here ({type(error).__name__})"
+    return None if count else "the CUDA driver finds no GPU"

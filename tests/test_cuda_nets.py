@@ -1,0 +1,162 @@
+"""Nets, losses and optimizers on a GPU beside the same on the CPU, in numba's simulator."""
+
+import os
+from typing import Any
+
+import numpy as np
+import pytest
+
+if os.environ.get("NUMBA_ENABLE_CUDASIM") != "1":
+    pytest.skip("needs a process of its own: NUMBA_ENABLE_CUDASIM=1", allow_module_level=True)
+
+import test_cuda_simulator  # noqa: F401  # its way of running a block
+from reference import relative_error
+
+import snnumba as snn
+from snnumba import functional as SF
+from snnumba import optim
+
+# float32 sums of up to 20 terms in another order, over a few steps and layers
+ROUNDING = 1e-5
+LABELS = np.array([0, 1, 2])
+
+
+def images(seed: int = 0) -> np.ndarray:
+    """A batch of 3 samples of 6 numbers, large enough to make neurons fire."""
+    return (3 * np.random.default_rng(seed).normal(size=(3, 6))).astype(np.float32)
+
+
+def tutorial_net(device: str, **options: Any) -> snn.Network:
+    """The tutorial net, in toy widths."""
+    return snn.Network(
+        snn.Linear(6, 5),
+        snn.RLeaky(beta=0.9, linear_features=5, **options),
+        snn.Linear(5, 3),
+        snn.RLeaky(beta=0.9, linear_features=3),
+        num_steps=4,
+        device=device,
+        seed=0,
+    )
+
+
+def on_host(x: Any) -> np.ndarray:
+    """An array of either device."""
+    return x if isinstance(x, np.ndarray) else np.asarray(x.copy_to_host())
+
+
+NETS = {
+    "one-to-one": lambda: [snn.Linear(6, 3), snn.RLeaky(0.8, V=[0.5, 1.0, -0.5], all_to_all=False, learn_beta=True)],
+    "graded": lambda: [snn.Linear(6, 5), snn.Leaky(0.8, graded_spikes_factor=0.5), snn.Linear(5, 3), snn.Leaky(0.9)],
+    "learnt": lambda: [snn.Linear(6, 3), snn.Leaky(0.8, learn_threshold=True, learn_graded_spikes_factor=True)],
+    "undelayed": lambda: [snn.Linear(6, 3, bias=False), snn.RLeaky(0.8, linear_features=3, reset_delay=False)],
+    "own feedback": lambda: [
+        snn.Linear(6, 3),
+        snn.RLeaky(0.8, recurrent=[snn.Linear(3, 2), snn.Leaky(0.5, threshold=0.2), snn.Linear(2, 3)]),
+    ],
+    "inhibited": lambda: [snn.Linear(6, 3), snn.Leaky(0.8, inhibition=True, reset_mechanism="zero")],
+    "quantised": lambda: [snn.Linear(6, 3), snn.Leaky(0.8, state_quant=SF.quant.state_quant(3))],
+}
+
+
+@pytest.mark.parametrize("kind", NETS)
+def test_a_net_has_the_spikes_and_gradients_of_the_cpu(kind: str) -> None:
+    nets = [snn.Network(*NETS[kind](), num_steps=4, device=device, seed=0) for device in ("cpu", "cuda")]
+    dspk, dmem = (np.random.default_rng(k).normal(size=(4, 3, 3)).astype(np.float32) for k in (1, 2))
+    made = [net.forward(images()) for net in nets]
+    for net in nets:
+        net.backward(dspk, dmem)
+    np.testing.assert_array_equal(on_host(made[1][0]), made[0][0])
+    assert made[0][0].any()
+    assert relative_error(on_host(made[1][1]), made[0][1]) < ROUNDING
+    for name, gradient in nets[0].gradients.items():
+        assert relative_error(on_host(nets[1].gradients[name]), gradient) < ROUNDING, name
+    assert nets[1].firing_rates() == nets[0].firing_rates()
+
+
+LOSSES = {
+    "count": SF.mse_count_loss(0.8, 0.2),
+    "membrane": SF.mse_membrane_loss(on_target=1.05, off_target=0.2, weight=[1, 2, 3]),
+    "rate": SF.ce_rate_loss(weight=[1, 2, 3]) + SF.l1_rate_sparsity(0.1),
+    "peak": SF.ce_max_membrane_loss(),
+    "time": SF.mse_temporal_loss(),
+    "inverse time": SF.ce_temporal_loss(inverse="reciprocal"),
+}
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_five_training_steps_have_the_losses_of_the_cpu(name: str) -> None:
+    loss_fn = LOSSES[name]
+    losses: dict[str, list[float]] = {"cpu": [], "cuda": []}
+    nets = {}
+    for device, found in losses.items():
+        net = nets[device] = tutorial_net(device)
+        optimizer = optim.Adam(net, lr=0.02)
+        for _ in range(5):
+            spk, mem = net.forward(images())
+            loss, gradient = loss_fn(mem if loss_fn.output == "mem" else spk, LABELS)
+            net.backward(**{f"d{loss_fn.output}": gradient})
+            optim.clip_grad_norm(net, 1.0)
+            optimizer.step()
+            found.append(loss)
+    assert relative_error(losses["cuda"], losses["cpu"]) < ROUNDING
+    assert losses["cpu"][-1] < losses["cpu"][0]
+    moved = nets["cuda"].state_dict()
+    for key, x in nets["cpu"].state_dict().items():
+        assert relative_error(moved[key], x) < ROUNDING, key
+
+
+def test_fit_and_evaluate_take_a_net_on_the_device() -> None:
+    data = snn.datasets.Dataset(np.random.default_rng(0).integers(0, 256, (6, 2, 3), np.uint8), np.arange(6) % 3)
+    histories = []
+    for device in ("cpu", "cuda"):
+        net = tutorial_net(device)
+        optimizer = optim.Adam(net, lr=0.02)
+        histories.append(snn.fit(net, data, LOSSES["count"], optimizer, 2, validation=data, batch_size=3))
+    assert relative_error(histories[1].loss, histories[0].loss) < ROUNDING
+    assert histories[1].validation_accuracy == histories[0].validation_accuracy
+    assert histories[1].rates == histories[0].rates
+
+
+def test_a_net_and_its_optimizer_move_between_devices_and_go_on() -> None:
+    losses = []
+    for route in (["cpu"] * 4, ["cuda", "cuda", "cpu", "cuda"]):
+        net = tutorial_net(route[0], learn_beta=True)
+        optimizer = optim.Adam(net, lr=0.02)
+        for device in route:
+            net.to(device)
+            loss, dspk = LOSSES["count"](net.forward(images())[0], LABELS)
+            net.backward(dspk=dspk)
+            optimizer.step()
+        losses.append(loss)
+    assert losses[1] == pytest.approx(losses[0], rel=ROUNDING)
+
+
+def test_windows_carry_the_state_on_the_device() -> None:
+    net = tutorial_net("cuda")
+    x = np.stack([images(k) for k in range(4)])
+    whole = [on_host(made) for made in net.forward(x)]
+    got = []
+    for window in (x[:2], x[2:]):
+        got.append([on_host(made) for made in net.forward(window, num_steps=2)])
+        net.detach()
+    for k in range(2):
+        np.testing.assert_array_equal(np.concatenate([made[k] for made in got]), whole[k])
+
+
+def test_what_was_returned_is_not_overwritten_while_it_is_kept() -> None:
+    net = tutorial_net("cuda")
+    kept = [net.forward(images(k)) for k in range(3)]
+    again = [[on_host(x).copy() for x in net.forward(images(k))] for k in range(3)]
+    for made, expected in zip(kept, again, strict=True):
+        for x, y in zip(made, expected, strict=True):
+            np.testing.assert_array_equal(on_host(x), y)
+
+
+def test_what_cannot_be_an_input_is_refused_by_name() -> None:
+    net = tutorial_net("cuda")
+    with pytest.raises(TypeError, match="x must be a NumPy array, or one with __cuda_array_interface__; got list"):
+        net.forward([[0.0] * 6])  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="x must be float32, the dtype of the layer; got float64"):
+        net.forward(np.zeros((3, 6)))
+    with pytest.raises(ValueError, match=r"x must be \(B, 6\); got \(3, 5\)"):
+        net.forward(np.zeros((3, 5), np.float32))
