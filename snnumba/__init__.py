@@ -14,14 +14,19 @@ __version__ = "0.1.0"
 
 from . import datasets, functional, optim, spikegen, surrogate
 from .backend import get_num_threads, set_num_threads
-from .layers import SLSTM, Leaky, Linear, RLeaky
+from .layers import SLSTM, AvgPool2d, Conv2d, Dropout, Flatten, Leaky, Linear, MaxPool2d, RLeaky
 from .network import Network
 from .training import evaluate, fit
 
 __all__ = [
     "SLSTM",
+    "AvgPool2d",
+    "Conv2d",
+    "Dropout",
+    "Flatten",
     "Leaky",
     "Linear",
+    "MaxPool2d",
     "Network",
     "RLeaky",
     "datasets",

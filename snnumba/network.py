@@ -10,8 +10,12 @@ import numpy.typing as npt
 
 from . import backend, surrogate
 from .layers.base import Array, Layer, check_dtype, check_seed, check_size
+from .layers.conv2d import Conv2d
+from .layers.dropout import Dropout
+from .layers.flatten import Flatten
 from .layers.leaky import Leaky
 from .layers.linear import Linear
+from .layers.pooling import AvgPool2d, MaxPool2d
 from .layers.rleaky import RLeaky
 from .layers.slstm import SLSTM
 from .layers.spiking import Spiking
@@ -22,7 +26,9 @@ ALIGNMENT = 16  # each array begins at a multiple of this many numbers in the fl
 MOST_NESTED = 8  # feedbacks within feedbacks in a config
 
 # What a config may name, and nothing else: a config can come from a file of unknown origin.
-LAYERS: dict[str, type[Layer]] = {kind.__name__: kind for kind in (Leaky, Linear, RLeaky, SLSTM)}
+LAYERS: dict[str, type[Layer]] = {
+    kind.__name__: kind for kind in (AvgPool2d, Conv2d, Dropout, Flatten, Leaky, Linear, MaxPool2d, RLeaky, SLSTM)
+}
 
 
 class Network:

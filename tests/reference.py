@@ -117,13 +117,14 @@ def surrogate_disable() -> Surrogate:
     return Surrogate(np.zeros_like, np.zeros_like)
 
 
-# Linear and convolutional connections -----------------------------------------------------------------------
+# Linear and convolutional connections, pooling --------------------------------------------------------------
 #
-#   (1) y = x W^T + b                        dx = dy W             dW = sum dy^T x       db = sum dy
-#   (2) y = W * x + b (cross-correlation,    dx = W' * dy, W' is   dW = dy * x: one      db = sum dy
-#       stride 1, zero padding k//2)         W flipped, channels   product for each
-#                                            swapped               offset in the kernel
-#   (3) x constant in time, the same y at every t: one product, and dy is summed over t first
+#   (1)  y = x W^T + b                     dx = dy W                       dW = sum dy^T x        db = sum dy
+#   (2)  y[o, u, v] = sum W[o, c, i, j] X[c, u s + i, v s + j] + b[o]      X is x with zeros around: a cross-correlation
+#        dX[c, u s + i, v s + j] += W[o, c, i, j] dy[o, u, v]              dW = sum dy X          db = sum dy
+#   (2a) y[c, u, v] = mean of X[c, u s + i, v s + j] over i, j             dX += dy / (kh kw)
+#   (2b) y[c, u, v] = max of them, with -infinity around x                 dX += dy at the first that is y, row by row
+#   (3)  x constant in time, the same y at every t: one product, and dy is summed over t first
 
 
 def linear_forward(x: Array, weight: Array, bias: Array) -> Array:
@@ -139,32 +140,79 @@ def linear_backward(dy: Array, x: Array, weight: Array) -> Gradients:
     return {"x": dy @ weight, "weight": flat.T @ x.reshape(-1, x.shape[-1]), "bias": flat.sum(axis=0)}
 
 
-def shifted(x: Array, kernel: tuple[int, ...]) -> Iterator[tuple[int, int, Array]]:
-    """For each offset (i, j) in the kernel: what it sees of x (..., C, H, W), zeros around."""
-    (kh, kw), (height, width) = kernel, x.shape[-2:]
-    padded = np.pad(x, [(0, 0)] * (x.ndim - 2) + [(kh // 2,) * 2, (kw // 2,) * 2])
-    for i, j in np.ndindex(kh, kw):
-        yield i, j, padded[..., i : i + height, j : j + width]
+Pair = tuple[int, int]
 
 
-def correlate(x: Array, weight: Array) -> Array:
-    """Eq. (2) without bias: x (..., Cin, H, W), weight (Cout, Cin, kh, kw), kh and kw odd."""
-    views = shifted(x, weight.shape[2:])
-    return sum(np.einsum("oc,...chw->...ohw", weight[:, :, i, j], view) for i, j, view in views)
+def windows(x: Array, kernel: Pair, stride: Pair) -> Iterator[tuple[int, int, Array]]:
+    """For each offset (i, j) in the kernel: the view of x (..., H, W) that it has, from one window to the next."""
+    rows, columns = ((n - k) // s + 1 for n, k, s in zip(x.shape[-2:], kernel, stride, strict=True))
+    for i, j in np.ndindex(*kernel):
+        yield i, j, x[..., i :: stride[0], j :: stride[1]][..., :rows, :columns]
 
 
-def conv2d_forward(x: Array, weight: Array, bias: Array) -> Array:
-    return correlate(x, weight) + bias[:, None, None]
+def pad(x: Array, padding: Pair, value: float = 0.0) -> Array:
+    """x (..., H, W) with so many values above and below, left and right."""
+    return np.pad(x, [(0, 0)] * (x.ndim - 2) + [(p, p) for p in padding], constant_values=value)
 
 
-def conv2d_backward(dy: Array, x: Array, weight: Array) -> Gradients:
-    """Eq. (2)."""
-    dx = correlate(dy, weight[:, :, ::-1, ::-1].swapaxes(0, 1))
-    dy, x = dy.reshape(-1, *dy.shape[-3:]), x.reshape(-1, *x.shape[-3:])
-    dweight = np.empty_like(weight)
-    for i, j, view in shifted(x, weight.shape[2:]):
-        dweight[:, :, i, j] = np.einsum("bohw,bchw->oc", dy, view)
-    return {"x": dx, "weight": dweight, "bias": dy.sum(axis=(0, 2, 3))}
+def unpad(x: Array, padding: Pair) -> Array:
+    return x[..., padding[0] : x.shape[-2] - padding[0], padding[1] : x.shape[-1] - padding[1]]
+
+
+def half(weight: Array) -> Pair:
+    """The padding that lets an image keep its size, for an odd kernel."""
+    return weight.shape[2] // 2, weight.shape[3] // 2
+
+
+def conv2d_forward(x: Array, weight: Array, bias: Array, stride: Pair = (1, 1), padding: Pair | None = None) -> Array:
+    """Eq. (2): x (..., C, H, W), weight (O, C, kh, kw), bias (O,); padding None: half of the kernel."""
+    views = windows(pad(x, half(weight) if padding is None else padding), weight.shape[2:], stride)
+    return sum(np.einsum("oc,...chw->...ohw", weight[:, :, i, j], view) for i, j, view in views) + bias[:, None, None]
+
+
+def conv2d_backward(
+    dy: Array, x: Array, weight: Array, stride: Pair = (1, 1), padding: Pair | None = None
+) -> Gradients:
+    """Eq. (2), adding to views of dX; by (3) an x without the time axis of dy was constant in time."""
+    if x.ndim < dy.ndim:
+        dy = dy.sum(axis=0)
+    padding = half(weight) if padding is None else padding
+    flat, padded = dy.reshape(-1, *dy.shape[-3:]), pad(x, padding)
+    dpadded, dweight = np.zeros_like(padded), np.empty_like(weight)
+    for i, j, dview in windows(dpadded, weight.shape[2:], stride):
+        dview += np.einsum("oc,...ohw->...chw", weight[:, :, i, j], dy)
+    for i, j, view in windows(padded.reshape(-1, *padded.shape[-3:]), weight.shape[2:], stride):
+        dweight[:, :, i, j] = np.einsum("bohw,bchw->oc", flat, view)
+    return {"x": unpad(dpadded, padding), "weight": dweight, "bias": flat.sum(axis=(0, 2, 3))}
+
+
+def avg_pool_forward(x: Array, kernel: Pair, stride: Pair, padding: Pair) -> Array:
+    """Eq. (2a)."""
+    return sum(view for _, _, view in windows(pad(x, padding), kernel, stride)) / np.prod(kernel)
+
+
+def avg_pool_backward(dy: Array, x: Array, kernel: Pair, stride: Pair, padding: Pair) -> Array:
+    """Eq. (2a): dx."""
+    dpadded = np.zeros_like(pad(x, padding))
+    for _, _, dview in windows(dpadded, kernel, stride):
+        dview += dy / np.prod(kernel)
+    return unpad(dpadded, padding)
+
+
+def max_pool_forward(x: Array, kernel: Pair, stride: Pair, padding: Pair) -> Array:
+    """Eq. (2b)."""
+    return np.max([view for _, _, view in windows(pad(x, padding, -np.inf), kernel, stride)], axis=0)
+
+
+def max_pool_backward(dy: Array, x: Array, kernel: Pair, stride: Pair, padding: Pair) -> Array:
+    """Eq. (2b): dx."""
+    padded, y, left = pad(x, padding, -np.inf), max_pool_forward(x, kernel, stride, padding), dy.copy()
+    dpadded = np.zeros_like(padded)
+    seen = windows(padded, kernel, stride)
+    for (_, _, view), (_, _, dview) in zip(seen, windows(dpadded, kernel, stride), strict=True):
+        dview += np.where(view == y, left, 0)
+        left[view == y] = 0  # those after it get nothing
+    return unpad(dpadded, padding)
 
 
 # RLeaky and Leaky -------------------------------------------------------------------------------------------

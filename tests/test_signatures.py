@@ -16,9 +16,17 @@ ON_THE_HOST = {
 }
 ONLY_THERE = {"what_is_missing": "asked before any other"}
 NOT_YET = {
+    "avg_pool_backward": "comes with pooling",
+    "avg_pool_forward": "comes with pooling",
+    "dropout_backward": "comes with Dropout",
+    "dropout_forward": "comes with Dropout",
     "lstm_backward": "comes with SLSTM",
     "lstm_backward_with": "comes with SLSTM",
     "lstm_forward": "comes with SLSTM",
+    "max_pool_backward": "comes with pooling",
+    "max_pool_forward": "comes with pooling",
+    "max_pool_spikes": "comes with pooling",
+    "pool_windows": "comes with pooling",
 }
 SCRIPT = """
 import json

@@ -283,3 +283,14 @@ def clamp(g, limit):
     if g < -limit:
         return -limit
     return g
+
+
+# Random bits without a state: number n of a stream is the same whoever computes it.
+
+
+def random_bits(key, n):
+    """64 random bits: number n of the stream that a key begins, both uint64. splitmix64, Steele et al. 2014, OOPSLA."""
+    z = key + (n + type(n)(1)) * type(n)(0x9E3779B97F4A7C15)
+    z = (z ^ (z >> type(n)(30))) * type(n)(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> type(n)(27))) * type(n)(0x94D049BB133111EB)
+    return z ^ (z >> type(n)(31))

@@ -284,7 +284,8 @@ class Stateless(Layer):
         x = self._kernels.as_array("x", x)
         x = self._checked("x", x, *leading, *(self.in_shape or x.shape[-axes:]))
         self.out_shape(x.shape[len(leading) :])
-        y = self._as_floats(self._run(x if len(leading) == 2 else x.reshape(1, *x.shape), len(x)))
+        whole = x if len(leading) == 2 else x.reshape(1, *x.shape)
+        y = self._as_floats(self._run(whole, len(whole)))
         self._tape["given shape"] = x.shape
         return y if len(leading) == 2 else y[0]
 

@@ -15,6 +15,7 @@ from .dense import (
     sum_over_time,
     transpose,
 )
+from .dropout import dropout_backward, dropout_forward
 from .lif import lif_backward, lif_backward_with, lif_forward, one_to_one_backward, rows_together
 from .loss import (
     at_step_backward,
@@ -29,6 +30,14 @@ from .loss import (
 from .lstm import lstm_backward, lstm_backward_with, lstm_forward
 from .optimizer import adam, clip, scale, sgd, sum_of_squares
 from .parameters import add_rows_of, flip, spread, sum_shared
+from .pool import (
+    avg_pool_backward,
+    avg_pool_forward,
+    max_pool_backward,
+    max_pool_forward,
+    max_pool_spikes,
+    pool_windows,
+)
 from .workspace import Workspace, aligned, as_array, check_array, from_host, outputs_first, to_host, write
 
 __all__ = [
@@ -43,6 +52,8 @@ __all__ = [
     "as_array",
     "at_step_backward",
     "available_threads",
+    "avg_pool_backward",
+    "avg_pool_forward",
     "cache_folder",
     "check_array",
     "class_targets",
@@ -54,6 +65,8 @@ __all__ = [
     "count_bits",
     "count_forward",
     "cross_entropy",
+    "dropout_backward",
+    "dropout_forward",
     "find_active",
     "first_spike_forward",
     "flip",
@@ -68,10 +81,14 @@ __all__ = [
     "lstm_backward",
     "lstm_backward_with",
     "lstm_forward",
+    "max_pool_backward",
+    "max_pool_forward",
+    "max_pool_spikes",
     "num_words",
     "one_to_one_backward",
     "outputs_first",
     "peak_forward",
+    "pool_windows",
     "rows_together",
     "scale",
     "scale_neurons",

@@ -234,10 +234,10 @@ def conv_forward(begin, end, x, bits, weight, bias, window, room, out):
                 for o in range(bias.shape[0]):
                     each = y.shape[0] // bias.shape[0]
                     y[o * each : (o + 1) * each] = bias[o]
-            if x is None:
-                correlate_sample(bits[t, b], None, weight, window, room[b // BLOCK], y)
-            else:
+            if x is not None:
                 correlate_sample(NO_BITS, x[t, b], weight, window, room[b // BLOCK], y)
+            elif bits is not None:  # or there is none to compile for
+                correlate_sample(bits[t, b], None, weight, window, room[b // BLOCK], y)
 
 
 @part
@@ -279,10 +279,10 @@ def conv_backward(begin, end, x, bits, d, window, room, dweight, dbias, add_to):
                 samples = min(window.together, first + BLOCK - low, end - low)
                 for k in range(samples):
                     b, here = low + k, planes[k * size :]
-                    if x is None:
-                        fill(bits[t, b], None, window.image, window.channels, window.pitch, window.plane, here)
-                    else:
+                    if x is not None:
                         fill(NO_BITS, x[t, b], window.image, window.channels, window.pitch, window.plane, here)
+                    elif bits is not None:
+                        fill(bits[t, b], None, window.image, window.channels, window.pitch, window.plane, here)
                     fill(NO_BITS, d[t, b], window.out, outputs, window.pitch, span, long_d[k * outputs * span :])
                     for o in range(outputs):
                         row = d[t, b, o * each : (o + 1) * each]

@@ -1,0 +1,69 @@
+"""Dropout: numbers left out at random, others for every step and sample.
+
+    (1) out[t, b, n] = k x[t, b, n],  k = 1/(1 - p) where random_bits(r, (t B + b) N + n) >= p 2^64, else 0
+                                      r = random_bits(key, call)
+    (2) dx[t, b, n]  = k d[t, b, n]                    summed over t where x is constant in time
+
+The bits, of rules.py, are computed again for (2), and are the same whichever thread computes them. Source: Srivastava
+et al. 2014, JMLR 15, 1929-1958.
+"""
+
+import numpy as np
+
+from ._compile import kernel, part, rules
+from .bits import ONE
+from .conv import NO_BITS
+from .dense import BLOCK
+
+random_bits = rules.random_bits
+
+
+@part
+def add_kept(x, bits, stream, first, limit, scale, out):
+    """out += (1) or (2) of a row whose first number is number `first` of all; x None: ones where bits are set."""
+    for n in range(out.shape[0]):
+        kept = random_bits(stream, np.uint64(first) + np.uint64(n)) >= limit
+        if x is None:
+            kept = kept and (bits[n // 64] >> np.uint64(n % 64)) & ONE != 0
+            out[n] += scale if kept else out.dtype.type(0)
+        else:
+            out[n] += scale * x[n] if kept else out.dtype.type(0)
+
+
+@kernel(lambda x, bits, key, call, limit, scale, out: out.shape[1], grain=BLOCK)
+def dropout_forward(begin, end, x, bits, key, call, limit, scale, out):
+    """Eq. (1).
+
+    Parameters
+    ----------
+    x : (T, B, N) or (1, B, N) float, or None if it is 1 where bits are set
+    bits : (T, B, ceil(N/64)) uint64, or None beside an x
+    key, call, limit : uint64               limit is p 2^64
+    scale : float                           1/(1 - p)
+    out : (T, B, N) float                   written in full
+    """
+    steps, batch, n = out.shape
+    stream = random_bits(key, call)
+    for b in range(begin, end):
+        for t in range(steps):
+            row, first = out[t, b], (t * batch + b) * n
+            row[:] = 0
+            if x is not None:
+                add_kept(x[t if x.shape[0] > 1 else 0, b], NO_BITS, stream, first, limit, scale, row)
+            elif bits is not None:  # or there is none to compile for
+                add_kept(None, bits[t, b], stream, first, limit, scale, row)
+
+
+@kernel(lambda d, key, call, limit, scale, dx: dx.shape[1], grain=BLOCK)
+def dropout_backward(begin, end, d, key, call, limit, scale, dx):
+    """Eq. (2): d (T, B, N); dx (T, B, N) or (1, B, N) float, written in full; the others as in dropout_forward."""
+    steps, batch, n = d.shape
+    stream = random_bits(key, call)
+    for b in range(begin, end):
+        for t in range(dx.shape[0]):
+            dx[t, b] = 0
+        for t in range(steps):
+            add_kept(d[t, b], NO_BITS, stream, (t * batch + b) * n, limit, scale, dx[t if dx.shape[0] > 1 else 0, b])
+
+
+__all__ = ["dropout_backward", "dropout_forward"]
