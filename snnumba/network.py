@@ -83,6 +83,7 @@ class Network:
             layer._build(self.dtype, rng)
         self._place()
         self._output: tuple[int, ...] | None = None  # the shape of what forward gave
+        self._tapes: list[dict[str, Any]] = []  # of the layers, as forward left them
         self._x_shape: tuple[int, ...] = ()
 
     def __repr__(self) -> str:
@@ -209,13 +210,13 @@ class Network:
         if sample != self.shapes[0]:
             self.shapes = self.shapes_for(sample)
         self._check_carried(signal.shape[1])
-        self._output = None
+        self._output, self._tapes = None, []
         with self._kernels.team.together():  # over samples
             for layer in self.layers:
                 signal = layer._run(signal, steps)
             spk = self._last._as_floats(signal)
-        self._output = spk.shape
-        self._x_shape = x.shape
+        self._output, self._x_shape = spk.shape, x.shape
+        self._tapes = [layer._tape for layer in self.layers]
         return spk, self._last.mem
 
     def backward(
@@ -235,8 +236,8 @@ class Network:
         TypeError, ValueError
             if neither is given, or one is not an array of the net's dtype and the shape of the output.
         """
-        if self._output is None:
-            raise RuntimeError("backward needs a forward pass before it")
+        self._check_forward("backward")
+        assert self._output is not None
         if dspk is None and dmem is None:
             raise ValueError("dspk or dmem must be given; got neither")
         if dspk is not None:
@@ -281,8 +282,7 @@ class Network:
 
         Source: Williams and Peng 1990, Neural Computation 2(4), 490-501.
         """
-        if self._output is None:
-            raise RuntimeError("detach needs a forward pass before it")
+        self._check_forward("detach")
         for layer in self.layers:
             if isinstance(layer, Spiking):
                 layer._start = layer._end()
@@ -293,12 +293,21 @@ class Network:
             if isinstance(layer, Spiking):
                 layer._start = ()
 
+    def _check_forward(self, name: str) -> None:
+        """Refuse what needs the layers as forward left them."""
+        if self._output is None:
+            raise RuntimeError(f"{name} needs a forward pass before it")
+        for k, (layer, tape) in enumerate(zip(self.layers, self._tapes, strict=True)):
+            if layer._tape is not tape:
+                raise RuntimeError(f"{name} needs a forward pass before it: layer {k}, {layer!r}, was run alone since")
+
     def _check_carried(self, batch: int) -> None:
         """Refuse to go on, after detach, with another number of samples."""
         for k, layer in enumerate(self.layers):
-            for state in layer._start if isinstance(layer, Spiking) else ():
-                if state is not None and len(state) != batch:
-                    raise ValueError(f"x must have {len(state)} samples, as layer {k} had at detach(); got {batch}")
+            for part in layer._all():
+                for state in part._start if isinstance(part, Spiking) else ():
+                    if state is not None and len(state) != batch:
+                        raise ValueError(f"x must have {len(state)} samples, as layer {k} had at detach(); got {batch}")
 
     def train(self, mode: bool = True) -> Self:
         """Let layers that differ while they are trained, such as Dropout, do as then, or not; returns the net."""
@@ -320,7 +329,13 @@ class Network:
         """Of each spiking layer, the share of neurons and steps that spiked in the last forward pass.
 
         Names are "<index of the layer>"; a rate lies in [0, 1].
+
+        Raises
+        ------
+        RuntimeError
+            if there was no forward pass, or a layer was run alone since.
         """
+        self._check_forward("firing_rates")
         return {str(k): layer.firing_rate() for k, layer in enumerate(self.layers) if isinstance(layer, Spiking)}
 
     @property

@@ -42,6 +42,12 @@ class Surrogate:
     b: float = 0.0
     function: Callable[[float], float] | None = None
 
+    def __post_init__(self) -> None:
+        for value in (self.a, self.b):
+            number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
+            if not number or not np.isfinite(value):
+                raise ValueError(f"the parameters of {self.name} must be finite numbers; got {value!r}")
+
     @property
     def kind(self) -> int:
         """The integer that chooses its rule."""
@@ -111,6 +117,7 @@ def custom_surrogate(function: Callable[[float], float]) -> Surrogate:
     >>> boxcar([0.0, 0.7])
     array([1., 0.])
     """
+    function = getattr(function, "py_func", function)  # what was compiled already
     if not callable(function):
         raise TypeError(f"function must be a scalar function; got {function!r}")
     try:

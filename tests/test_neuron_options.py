@@ -9,6 +9,7 @@ from reference import relative_error
 
 import snnumba as snn
 from snnumba import functional as SF
+from snnumba import surrogate
 
 RESETS = ["subtract", "zero", "none"]
 QUANT = SF.quant.state_quant(num_bits=4, lower_limit=0.5, upper_limit=1.0)
@@ -331,3 +332,91 @@ def test_detach_needs_a_forward_pass() -> None:
     net = snn.Network(snn.Leaky(0.9), num_steps=3)
     with pytest.raises(RuntimeError, match="detach needs a forward pass before it"):
         net.detach()
+
+
+def test_a_layer_run_alone_between_the_passes_of_its_net_is_noticed() -> None:
+    net = snn.Network(snn.Linear(4, 3), snn.RLeaky(0.9, linear_features=3), num_steps=5, seed=0)
+    x = np.ones((6, 4), np.float32)
+    for k, alone in ((0, np.ones((1, 4), np.float32)), (1, np.ones((5, 6, 3), np.float32))):
+        spk, _ = net.forward(x)
+        net.layers[k].forward(alone)  # type: ignore[attr-defined]
+        for use in (lambda spk=spk: net.backward(dspk=spk), net.detach, net.firing_rates):
+            with pytest.raises(
+                RuntimeError, match=f"needs a forward pass before it: layer {k}, .* was run alone since"
+            ):
+                use()
+
+
+def test_steps_of_a_layer_and_runs_over_time_keep_their_states_apart() -> None:
+    def made() -> snn.RLeaky:
+        feedback = [snn.SLSTM(3, 3, threshold=0.05), snn.Leaky(0.5, threshold=0.2)]
+        return snn.RLeaky(0.9, recurrent=feedback, dtype="float64", seed=0)
+
+    x = arrays(8, (6, 5, 3))[0]
+    layer, undisturbed = made(), made()
+    for t in range(6):
+        expected = undisturbed(x[t])
+        np.testing.assert_array_equal(layer(x[t]), expected)
+        layer.forward(x[:2, :1])  # of another batch
+    net = snn.Network(made(), num_steps=6, dtype="float64")
+    whole = [array.copy() for array in net.forward(x)]
+    net.forward(x[:3], num_steps=3)
+    net.detach()
+    net.layers[0](x[0, :2])  # type: ignore[operator]
+    np.testing.assert_array_equal(net.forward(x[3:], num_steps=3)[1], whole[1][3:])
+
+
+def test_wrong_steps_are_refused_by_the_name_that_was_given() -> None:
+    layer = snn.RLeaky(0.9, linear_features=3)
+    wrong: list[tuple[Any, type[Exception], str]] = [
+        (np.ones(4), ValueError, r"x must be \(3,\), or have a batch axis before; got \(4,\)"),
+        ("abc", TypeError, "x must be real numbers; got <U3"),
+        (np.ones(3) * 1j, TypeError, "x must be real numbers; got complex128"),
+        (None, TypeError, "x must be real numbers; got object"),
+    ]
+    for x, error, message in wrong:
+        with pytest.raises(error, match=message):
+            layer(x)
+    with pytest.raises(ValueError, match=r"x must be \(N,\) or \(C, H, W\), or have a batch axis before, none empty"):
+        snn.Leaky(0.9)(np.ones((2, 0)))
+
+
+def test_a_stateless_layer_is_called_step_by_step_as_in_torch() -> None:
+    fc, pool = snn.Linear(4, 2, seed=0), snn.MaxPool2d(2)
+    x = np.random.default_rng(0).random((3, 4))
+    np.testing.assert_array_equal(fc(x), fc.forward(x.astype(np.float32)))
+    assert relative_error(fc(x[1]), fc(x)[1]) < 1e-6  # float32, the rows in another order
+    np.testing.assert_array_equal(
+        pool(x.reshape(3, 2, 2)), x.reshape(3, 4).max(axis=1).astype(np.float32)[:, None, None]
+    )
+
+
+@pytest.mark.parametrize("value", [float("nan"), "a", np.ones(2), True])
+def test_parameters_of_a_surrogate_are_finite_numbers(value: Any) -> None:
+    with pytest.raises(ValueError, match="the parameters of fast_sigmoid must be finite numbers; got"):
+        surrogate.fast_sigmoid(value)
+
+
+def test_flags_are_true_or_false_and_kernel_sizes_whole() -> None:
+    with pytest.raises(TypeError, match="inhibition must be True or False; got 'yes'"):
+        snn.Leaky(0.9, inhibition="yes")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="kernel_size must be an odd int or a pair of them; got True"):
+        snn.RLeaky(0.9, conv2d_channels=2, kernel_size=True)
+    layer = snn.RLeaky(0.9, conv2d_channels=2, kernel_size=np.int64(3))  # type: ignore[arg-type]
+    assert layer.config["kernel_size"] == 3
+    assert type(layer.config["kernel_size"]) is int
+
+
+def test_a_state_of_snntorch_with_its_two_names_of_V_is_taken() -> None:
+    layer = snn.RLeaky(0.9, all_to_all=False)
+    layer.load_state_dict({"beta": 0.9, "threshold": 1.0, "V": 0.5, "recurrent.V": 0.5, "graded_spikes_factor": 1.0})
+    assert layer.V == 0.5
+
+
+def test_a_V_that_does_not_fit_the_neurons_of_its_net_is_refused_at_once() -> None:
+    layer = snn.RLeaky(0.9, all_to_all=False, learn_recurrent=False)
+    net = snn.Network(snn.Linear(2, 3), layer, num_steps=2)
+    with pytest.raises(ValueError, match=r"V of shape \(4,\) does not fit neurons of shape \(3,\)"):
+        layer.V = np.ones(4)
+    layer.V = [1.0, 2.0, 3.0]
+    net.forward(np.ones((1, 2), np.float32))

@@ -270,8 +270,15 @@ class Stateless(Layer):
 
     sample_axes: int | None = None  # of a sample; None: (N,) or (C, H, W), with a batch axis before
 
+    def __call__(self, x: npt.ArrayLike) -> Array:
+        """The output of one step, for x (*shape) or (B, *shape); numbers of another type are converted."""
+        array = np.asarray(x, self.dtype)
+        batched = array.ndim in (2, 4)
+        y = self.forward(array if batched else array[None])
+        return y if batched else y.reshape(y.shape[1:])
+
     def forward(self, x: Array) -> Array:
-        """The output for x (B, *shape) or (T, B, *shape), shape being that of a sample.
+        """The output for x (B, *shape) or (T, B, *shape), shape being that of a sample; x is kept for backward.
 
         Raises
         ------
@@ -311,5 +318,5 @@ class Stateless(Layer):
         return None if dx is None else dx.reshape(given)
 
 
-# Names that snnTorch's state_dict has beside the arrays: constants here.
-SNNTORCH_CONSTANTS = {"graded_spikes_factor", "reset_mechanism_val"}
+# Names that snnTorch's state_dict has beside the arrays: constants here, and a one-to-one V for the second time.
+SNNTORCH_CONSTANTS = {"graded_spikes_factor", "reset_mechanism_val", "recurrent.V"}

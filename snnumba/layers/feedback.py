@@ -5,6 +5,7 @@ Each has its arrays, what lif_forward and lif_backward take of it, and the gradi
 
 import math
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -51,6 +52,14 @@ class Feedback:
 
     def rest(self) -> None:
         """Forget what layers carry from step to step."""
+
+    def starting_at(self, starts: list[Any]) -> AbstractContextManager[None]:
+        """Let layers begin at these states, or at rest where there are none, and have their own back after."""
+        return nullcontext()
+
+    def starts(self) -> list[Any]:
+        """The states that layers go on at."""
+        return []
 
     def over_time(self, layer: Neurons, current: Array, spk0: Array) -> None:
         """Neurons._lif_forward with this feedback."""
@@ -210,6 +219,20 @@ class LayerFeedback(Feedback):
     def rest(self) -> None:
         for layer in self._spiking():
             layer._start = ()
+
+    @contextmanager
+    def starting_at(self, starts: list[Any]) -> Iterator[None]:
+        kept = self.starts()
+        for layer, start in zip(self._spiking(), starts or [() for _ in kept], strict=True):
+            layer._start = start
+        try:
+            yield
+        finally:
+            for layer, start in zip(self._spiking(), kept, strict=True):
+                layer._start = start
+
+    def starts(self) -> list[Any]:
+        return [layer._start for layer in self._spiking()]
 
     def over_time(self, layer: Neurons, current: Array, spk0: Array) -> None:
         tape = layer._tape

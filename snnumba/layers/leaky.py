@@ -11,7 +11,7 @@ from ..quant import StateQuant
 from ..surrogate import Surrogate
 from .base import Array, Spikes
 from .neurons import Neurons
-from .spiking import RESETS, check_numbers
+from .spiking import RESETS, check_flag, check_numbers
 
 
 class Leaky(Neurons):
@@ -40,7 +40,8 @@ class Leaky(Neurons):
 
     An array fits the neurons' shape: (N,), or (C, 1, 1) for one per channel. Unlike RLeaky's, the delayed reset to zero
     clears the old membrane only, not the new input. Named arrays: beta, threshold, graded_spikes_factor. Semantics and
-    names of snnTorch 1.0's Leaky. Source: Eshraghian et al. 2023, arXiv:2109.12894.
+    names of snnTorch 1.0's Leaky, which loses the factor g with inhibition. Source: Eshraghian et al. 2023,
+    arXiv:2109.12894.
 
     Raises
     ------
@@ -101,7 +102,7 @@ class Leaky(Neurons):
             seed,
         )
         self._graded_spikes_factor = check_numbers("graded_spikes_factor", graded_spikes_factor)
-        self.learn_graded_spikes_factor = bool(learn_graded_spikes_factor)
+        self.learn_graded_spikes_factor = check_flag("learn_graded_spikes_factor", learn_graded_spikes_factor)
         self._ungraded: bool | None = None  # whether the factor is 1 for all; None: not looked at yet
 
     def __repr__(self) -> str:

@@ -13,7 +13,7 @@ from ..kernels import rules
 from ..quant import StateQuant
 from ..surrogate import Surrogate
 from .base import Array, Spikes
-from .spiking import Spiking, check_numbers
+from .spiking import Spiking, check_flag, check_numbers
 
 
 class Neurons(Spiking):
@@ -50,8 +50,9 @@ class Neurons(Spiking):
             seed,
         )
         self._beta = check_numbers("beta", beta)
-        self.learn_beta = bool(learn_beta)
-        self.reset_delay = bool(reset_delay)
+        self.learn_beta = check_flag("learn_beta", learn_beta)
+        self.reset_delay = check_flag("reset_delay", reset_delay)
+        self._shape: tuple[int, ...] | None = None  # of the neurons, when it was last known
         self.dspk0: Array | None = None
         self.dmem0: Array | None = None
 
@@ -72,6 +73,7 @@ class Neurons(Spiking):
         if len(shape) not in (1, 3):
             raise ValueError(f"{self!r} takes inputs of a shape (N,) or (C, H, W); got {shape}")
         self._fits(self._per_neuron(), shape)
+        self._shape = shape
         return shape
 
     def _per_neuron(self) -> dict[str, Array]:
@@ -103,7 +105,7 @@ class Neurons(Spiking):
     def backward(self, dspk: Array | None = None, dmem: Array | None = None) -> Array:
         """dL/dcurrent from dL/dspk and dL/dmem, either of which may be left out; shapes as in forward.
 
-        Fills gradients, and dspk0 and dmem0, the gradients of the initial state.
+        Fills gradients, and dspk0 and dmem0, the gradients of the initial state. A call of one step is a run of T = 1.
 
         Raises
         ------

@@ -10,8 +10,9 @@ from ..quant import StateQuant
 from ..surrogate import Surrogate
 from .base import Array, Layer, check_size
 from .feedback import Conv2dFeedback, Feedback, LayerFeedback, LinearFeedback, OneToOne
+from .images import check_pair
 from .neurons import Neurons
-from .spiking import check_numbers
+from .spiking import check_flag, check_numbers
 
 
 class RLeaky(Neurons):
@@ -50,8 +51,9 @@ class RLeaky(Neurons):
     An array for beta, V or threshold fits the neurons' shape: (N,), or (C, 1, 1) for one per channel. Named arrays:
     beta, threshold, and V, or recurrent.weight, (N, N) or (C, C, kh, kw), and recurrent.bias, (N,) or (C,), these drawn
     from U(-k, k), k = 1/sqrt(N) or 1/sqrt(C kh kw); those of a layer of yours begin with "recurrent.", those of layer
-    k of a stack with "recurrent.k.".
-    Semantics and names of snnTorch 1.0's RLeaky. Source: Eshraghian et al. 2023, arXiv:2109.12894.
+    k of a stack with "recurrent.k.". Layers of yours that have a state go on from call to call, until reset_mem.
+    Semantics and names of snnTorch 1.0's RLeaky, whose inhibition is for neurons (N,) only. Source:
+    Eshraghian et al. 2023, arXiv:2109.12894.
 
     Raises
     ------
@@ -126,13 +128,14 @@ class RLeaky(Neurons):
             dtype,
             seed,
         )
-        self.all_to_all = bool(all_to_all)
+        self.all_to_all = check_flag("all_to_all", all_to_all)
         self.linear_features = linear_features
         self.conv2d_channels = conv2d_channels
         self.kernel_size = kernel_size
-        self.learn_recurrent = bool(learn_recurrent)
+        self.learn_recurrent = check_flag("learn_recurrent", learn_recurrent)
         self._V = check_numbers("V", V)
         self._recurrent = self._make_feedback(recurrent)
+        self._inner_hidden: list[Any] = []  # the states of layers in the feedback after the last call
         if self.in_shape is not None:
             self.out_shape(self.in_shape)
 
@@ -168,10 +171,14 @@ class RLeaky(Neurons):
         if "V" in given:
             raise ValueError(f"conv2d_channels={channels} and V={given['V']} contradict each other")
         size = given["kernel_size"]
-        pair = tuple(size) if isinstance(size, tuple | list) else (size, size)
-        if len(pair) != 2 or not all(isinstance(k, int) and k > 0 and k % 2 for k in pair):
+        try:
+            pair = check_pair("kernel_size", size)
+        except ValueError:
+            pair = 0, 0
+        if not (pair[0] % 2 and pair[1] % 2):
             raise ValueError(f"kernel_size must be an odd int or a pair of them; got {size!r}")
-        return Conv2dFeedback(channels, (pair[0], pair[1]))
+        self.kernel_size = pair[0] if pair[0] == pair[1] else pair
+        return Conv2dFeedback(channels, pair)
 
     def __repr__(self) -> str:
         feedback = "all_to_all=False"
@@ -246,9 +253,11 @@ class RLeaky(Neurons):
         array, own = check_numbers("V", value), self.V
         parameter = self._parameters["V"]
         if array.shape not in ((), own.shape):
+            if self._in_net and parameter.gradient is not None:
+                raise ValueError(f"V must be a number or have the shape {own.shape}; got {array.shape}")
+            if self._in_net and self._shape is not None:
+                self._fits({"V": array}, self._shape)
             if parameter.gradient is not None:
-                if self._in_net:
-                    raise ValueError(f"V must be a number or have the shape {own.shape}; got {array.shape}")
                 parameter.gradient = np.zeros(array.shape, self.dtype)
             parameter.value = np.empty(array.shape, self.dtype)
             self._V = array
@@ -274,8 +283,8 @@ class RLeaky(Neurons):
         TypeError, ValueError
             if an argument is not an array of the layer's dtype and such a shape.
         """
-        self._rest()
-        return self._forward(current, spk0, mem0)
+        with self._recurrent.starting_at([]):
+            return self._forward(current, spk0, mem0)
 
     def __call__(self, x: npt.ArrayLike, spk: npt.ArrayLike | None = None, mem: npt.ArrayLike | None = None) -> Any:
         """One step: spikes and membranes, shaped as x; with init_hidden the spikes, and the membranes if output.
@@ -288,7 +297,10 @@ class RLeaky(Neurons):
         TypeError, ValueError
             if spk or mem is given to a layer with init_hidden, or an argument has another shape.
         """
-        return self._call(x, spk, mem)
+        with self._recurrent.starting_at(self._inner_hidden):
+            made = self._call(x, spk, mem)
+            self._inner_hidden = self._recurrent.starts()
+        return made
 
     def init_rleaky(self) -> tuple[Array, Array]:
         """Spikes and membranes before the first step: zeros that fit any shape; reset_mem by snnTorch's older name."""

@@ -38,8 +38,9 @@ class SLSTM(Spiking):
 
     Named arrays: threshold, lstm_cell.weight_ih (4 H, I), lstm_cell.weight_hh (4 H, H), lstm_cell.bias_ih and
     lstm_cell.bias_hh (4 H,), drawn in this order from U(-k, k), k = 1/sqrt(H). Semantics and names of snnTorch 1.0's
-    SLSTM, but for the state, which that loses at each step where input_size is not hidden_size. Sources: Hochreiter and
-    Schmidhuber 1997, Neural Computation 9(8), 1735-1780; Eshraghian et al. 2023, arXiv:2109.12894.
+    SLSTM, but for the state, which that loses at each step where input_size is not hidden_size, and inhibition, which
+    that does not heed. Sources: Hochreiter and Schmidhuber 1997, Neural Computation 9(8), 1735-1780; Eshraghian et al.
+    2023, arXiv:2109.12894.
 
     Raises
     ------

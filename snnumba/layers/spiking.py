@@ -44,13 +44,13 @@ class Spiking(Layer):
         if state_quant is not False and not isinstance(state_quant, StateQuant):
             raise TypeError(f"state_quant must be made by functional.quant.state_quant, or False; got {state_quant!r}")
         self.spike_grad = spike_grad or atan()
-        self.surrogate_disable = bool(surrogate_disable)
-        self.init_hidden = bool(init_hidden)
-        self.inhibition = bool(inhibition)
-        self.learn_threshold = bool(learn_threshold)
+        self.surrogate_disable = check_flag("surrogate_disable", surrogate_disable)
+        self.init_hidden = check_flag("init_hidden", init_hidden)
+        self.inhibition = check_flag("inhibition", inhibition)
+        self.learn_threshold = check_flag("learn_threshold", learn_threshold)
         self.reset_mechanism = reset_mechanism
         self.state_quant = state_quant
-        self.output = bool(output)
+        self.output = check_flag("output", output)
         self._hidden: tuple[Array, ...] | None = None  # the state after the last call
         self._start: tuple[Array | None, ...] = ()  # the state that the next run over time begins at; (): rest
         self._chained = False  # whether a run goes on where the last one ended, and back: as a feedback's layers do
@@ -112,7 +112,7 @@ class Spiking(Layer):
         if self.init_hidden and any(s is not None for s in given):
             names = " and ".join(self.states)
             raise TypeError(f"{names} must not be given where init_hidden=True: the layer keeps them itself")
-        x = np.asarray(x, self.dtype)
+        x = self._checked_step(x)
         shape = self._state_shape(x.shape)
         hidden = self._hidden
         if hidden is None or hidden[0].shape != shape:
@@ -120,7 +120,7 @@ class Spiking(Layer):
             hidden = tuple(np.zeros(shape, self.dtype) for _ in self.states)
         state = []
         for name, s, kept in zip(self.states, given, hidden, strict=True):
-            s = kept if s is None else np.asarray(s, self.dtype)
+            s = kept if s is None else as_numbers(name, s, self.dtype)
             if s.shape not in ((), shape):
                 raise ValueError(f"{name} must be {shape}, or one number; got {s.shape}")
             state.append(np.broadcast_to(s, shape).copy())
@@ -149,10 +149,19 @@ class Spiking(Layer):
         """The state after the last step of a run, for one that goes on there."""
         raise NotImplementedError
 
+    def _checked_step(self, x: npt.ArrayLike) -> Array:
+        """The input of one step, of a sample or of a batch of them."""
+        x = as_numbers("x", x, self.dtype)
+        want = self.in_shape
+        if want is not None and (x.shape[-len(want) :] != want or x.ndim > len(want) + 1):
+            raise ValueError(f"x must be {want}, or have a batch axis before; got {x.shape}")
+        if not 1 <= x.ndim <= 4 or 0 in x.shape:
+            raise ValueError(f"x must be (N,) or (C, H, W), or have a batch axis before, none empty; got {x.shape}")
+        return x
+
     def reset_mem(self) -> Any:
         """Forget the state of the last call: the next one without a state begins at rest. Returns it: zeros."""
         self._hidden = None
-        self._rest()
         rest = tuple(np.zeros((), self.dtype) for _ in self.states)
         return rest if len(rest) > 1 else rest[0]
 
@@ -195,6 +204,21 @@ class Spiking(Layer):
             self._kernels.sum_shared(self._tape[partial], shape, parameter.value, clipped, add, parameter.gradient)
         elif not add:
             parameter.gradient[...] = 0
+
+
+def as_numbers(name: str, x: npt.ArrayLike, dtype: np.dtype[Any]) -> Array:
+    """Real numbers as an array of this dtype."""
+    array = np.asarray(x)
+    if array.dtype.kind not in "biuf":
+        raise TypeError(f"{name} must be real numbers; got {array.dtype}")
+    return array.astype(dtype, copy=False)
+
+
+def check_flag(name: str, value: Any) -> bool:
+    """True or False."""
+    if not isinstance(value, bool | np.bool_):
+        raise TypeError(f"{name} must be True or False; got {value!r}")
+    return bool(value)
 
 
 def check_numbers(name: str, value: npt.ArrayLike) -> Array:
