@@ -415,7 +415,82 @@ def ones_in_front(batch: int, outputs: int, taps: int | None = None) -> Callable
     return make
 
 
+def lstm_cases(rng: np.random.Generator) -> Iterator[Case]:
+    usual = {"reset": rules.NONE, "levels": None, "inhibition": False, "still": False, "learn": True, "sizes": {}}
+    steps_apart = {"sizes": {"lstm.MOST_TOGETHER": 0}}
+    for changed in (
+        {},
+        {"reset": rules.SUBTRACT, "still": True},
+        {"reset": rules.ZERO, "learn": False},
+        {"levels": np.array([-0.5, 0, 0.1, 0.25], np.float32)},
+        {"inhibition": True},
+        steps_apart,
+        {"reset": rules.SUBTRACT, "still": True, "levels": np.array([-0.5, 0, 0.1, 0.25], np.float32)} | steps_apart,
+        {"reset": rules.ZERO, "learn": False} | steps_apart,
+    ):
+        options = usual | changed
+        yield from lstm_pair(rng, " ".join(map(str, changed.items())), options, custom=changed == steps_apart)
+
+
+def lstm_pair(rng: np.random.Generator, label: str, options: dict[str, Any], custom: bool) -> Iterator[Case]:
+    """A case of the forward kernel, and of the backward kernel with what the forward kernel of the CPU left."""
+    f, (steps, batch, n) = np.float32, (3, 2, 5)
+    every = steps, batch, n
+    weight = rng.normal(0, 0.5, (n, 4 * n)).astype(f)
+    forward = {
+        "current": rng.normal(size=(1 if options["still"] else steps, batch, 4 * n)).astype(f),
+        "weight": weight,
+        "threshold": rng.uniform(0.02, 0.2, n).astype(f),
+        "levels": options["levels"],
+        "winner": empty(batch, n) if options["inhibition"] else None,
+        "syn0": rng.normal(size=(batch, n)).astype(f),
+        "mem0": rng.normal(0, 0.3, (batch, n)).astype(f),
+        "reset": options["reset"],
+        "gates": empty(steps, batch, 4 * n),
+        "syn": empty(*every),
+        "mem": empty(*every),
+        "spk": empty(steps, batch, 1, dtype=np.uint64),
+    }
+    case = Case("lstm_forward", label, forward, ("winner",), sizes=options["sizes"])
+    yield case
+    made = case.arguments(cpu)
+    case.run(cpu, made)
+    none = np.zeros((1, 1, n), f)
+    backward = {
+        "dspk": rng.normal(size=every).astype(f),
+        "dsyn": none if options["still"] else rng.normal(size=every).astype(f),
+        "dmem": rng.normal(size=every).astype(f) if options["learn"] else none,
+        "weight": weight.T.copy(),
+        **{name: made[name] for name in ("threshold", "winner", "syn0", "mem0", "gates", "syn", "mem")},
+        "kind": rules.FAST_SIGMOID,
+        "a": f(5),
+        "b": f(0),
+        "reset": options["reset"],
+        "learn": options["learn"],
+        "surrogates": empty(batch, n),
+        "d": empty(steps, batch, 4 * n),
+        "dsyn0": empty(batch, n),
+        "dmem0": empty(batch, n),
+        "dthreshold": lambda kernels: empty(-(-batch // kernels.BLOCK), n),
+    }
+    unread = "winner", "surrogates", *(() if options["learn"] else ("dthreshold",))
+    common = backward, unread, {"dthreshold": n}, options["sizes"]
+    yield Case("lstm_backward", label, *common)
+    if custom:
+        yield Case("lstm_backward_with", label, *common, boxcar)
+
+
 def all_cases() -> list[Case]:
     """Every case, the same at each call."""
-    families = optimizer_cases, batch_cases, bits_cases, parameter_cases, loss_cases, dense_cases, lif_cases, conv_cases
+    families = (
+        optimizer_cases,
+        batch_cases,
+        bits_cases,
+        parameter_cases,
+        loss_cases,
+        dense_cases,
+        lif_cases,
+        lstm_cases,
+        conv_cases,
+    )
     return [case for k, family in enumerate(families) for case in family(np.random.default_rng(k))]

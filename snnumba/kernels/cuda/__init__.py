@@ -28,6 +28,7 @@ from .loss import (
     peak_forward,
     squared_error,
 )
+from .lstm import lstm_backward, lstm_backward_with, lstm_forward
 from .optimizer import adam, clip, scale, sgd, sum_of_squares
 from .parameters import add_rows_of, flip, spread, sum_shared
 from .workspace import (
@@ -73,6 +74,9 @@ __all__ = [
     "linear_backward",
     "linear_backward_input",
     "linear_forward",
+    "lstm_backward",
+    "lstm_backward_with",
+    "lstm_forward",
     "num_words",
     "one_to_one_backward",
     "outputs_first",

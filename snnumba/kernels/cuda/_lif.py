@@ -1,5 +1,7 @@
 """What a thread does for a neuron at a step; eqs. (1) to (12) are in rules.py and cpu/lif.py."""
 
+from types import SimpleNamespace
+
 from ._driver import part, rules
 from .bits import lowest, without_lowest
 
@@ -64,3 +66,14 @@ def adjoint(a_s, dmem, next_d, m, u, after, beta, threshold, won, h, reset, dela
     d = lif_adjoint(a_s, a_u, m, s, u, threshold, h, reset, delay)
     dthreshold = lif_dthreshold(a_s, a_u, m, s, u, threshold, h, d, reset, delay)
     return d, lif_through_leak(d, u, threshold, reset) * u, dthreshold
+
+
+def with_surrogate(kernels, function):
+    """Kernels by name, with a scalar function x -> h(x) in place of rules.surrogate."""
+    compiled = part(function)
+
+    def surrogate(x, kind, a, b):
+        return type(x)(compiled(x))
+
+    names = {"surrogate": part(surrogate)}
+    return SimpleNamespace(**{name: kernel.with_names(names) for name, kernel in kernels.items()})

@@ -114,7 +114,6 @@ def backward_resident(
     used = load_matrix(weight, floats, thread, threads)
     values = floats[used : used + threads]
     ds = floats[used + threads : used + 3 * threads]  # d of a step is read while that of the one before is written
-    cuda.syncthreads()
 
     zero = mem.dtype.type(0)
     carry = d = dbeta_here = dthreshold_here = after = decay = theta = zero

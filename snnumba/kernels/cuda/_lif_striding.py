@@ -46,14 +46,16 @@ def fed_back(x, bits, weight, window, n, i):
 
 @part
 def winner(best, place, values, places):
-    """The place of the largest of the values that threads have found, the first of equals; place is below 0 of none."""
+    """The place of the largest of the values that threads have found, the first of equals; place is below 0 of none.
+
+    Before the next call there must be a barrier.
+    """
     thread = cuda.threadIdx.x
     values[thread], places[thread] = best, place
     cuda.syncthreads()
     for k in range(cuda.blockDim.x):
         if places[k] >= 0 and (place < 0 or values[k] > best or (values[k] == best and places[k] < place)):
             best, place = values[k], places[k]
-    cuda.syncthreads()
     return place
 
 

@@ -14,7 +14,8 @@ from functools import cache
 from types import SimpleNamespace
 
 from . import _lif_resident, _lif_striding, _lif_tiled
-from ._driver import blocks, cuda, elementwise, part
+from ._driver import blocks, cuda, elementwise
+from ._lif import with_surrogate
 from ._tile import SQUARE, TILE
 from .bits import is_set, no_bits, num_words
 from .conv import by_taps
@@ -193,13 +194,7 @@ lif_backward = _backward(SimpleNamespace(**BACKWARD))
 @cache
 def lif_backward_with(function):
     """lif_backward with a scalar function of the user's, x -> h(x), in place of rules.surrogate."""
-    compiled = part(function)
-
-    def surrogate(x, kind, a, b):
-        return type(x)(compiled(x))
-
-    names = {"surrogate": part(surrogate)}
-    return _backward(SimpleNamespace(**{name: kernel.with_names(names) for name, kernel in BACKWARD.items()}))
+    return _backward(with_surrogate(BACKWARD, function))
 
 
 @elementwise(lambda spk0, spk, d, dweight: dweight.size)
