@@ -11,7 +11,7 @@ from numba.core import config
 from numba.extending import intrinsic
 
 from ._compile import kernel, part
-from .vector import above, add, chosen, differ, fused, lanes, load, load_part, store, store_part, times, zero
+from .vector import above, add, chosen, differ, fused, lanes, load, load_part, ones, store, store_part, times, zero
 
 ONE = np.uint64(1)
 ZERO = np.uint64(0)
@@ -200,10 +200,11 @@ def unpack(begin, end, bits, factor, out):
     """
     for b in range(begin, end):
         for t in range(bits.shape[0]):
-            for n in range(out.shape[2]):
-                out[t, b, n] = (bits[t, b, n // 64] >> np.uint64(n % 64)) & ONE
-                if factor is not None:
-                    out[t, b, n] *= factor[n]
+            row = out[t, b]
+            for c in range(0, row.shape[0], lanes(row)):
+                left = row.shape[0] - c
+                value = ones(row) if factor is None else load_part(factor, c, left)
+                store_part(row, c, chosen(bits[t, b, c // 64] >> np.uint64(c % 64), value), left)
 
 
 @kernel(lambda x, *_: x.shape[1], grain=16)
