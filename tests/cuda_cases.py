@@ -480,6 +480,52 @@ def lstm_pair(rng: np.random.Generator, label: str, options: dict[str, Any], cus
         yield Case("lstm_backward_with", label, *common, boxcar)
 
 
+def pool_cases(rng: np.random.Generator) -> Iterator[Case]:
+    batch, steps = 2, 2
+    for shape, size, stride, padding in (
+        ((2, 4, 5), (2, 2), (2, 2), (0, 0)),
+        ((1, 5, 6), (3, 2), (1, 2), (1, 1)),
+        ((3, 6, 5), (2, 1), (1, 1), (0, 0)),
+    ):
+        made = [(shape[k + 1] + 2 * padding[k] - size[k]) // stride[k] + 1 for k in (0, 1)]
+        n, outputs = math.prod(shape), shape[0] * math.prod(made)
+        label = f"{shape} {size} {stride} {padding}".replace(",", "")
+        common = windows_of((shape, size, stride, padding), batch)
+        out, which = {"out": empty(steps, batch, outputs)}, {"which": empty(steps, batch, outputs)}
+        events = spikes(rng, (steps, batch, n))
+        x, d = np.maximum(dyadic(rng, events.shape), 0), dyadic(rng, (steps, batch, outputs))  # zeros are equal
+        bits, words = packed(events), {"out": empty(steps, batch, -(-outputs // 64), dtype=np.uint64)}
+        back = common | {"dx": empty(steps, batch, n)}
+        yield Case("avg_pool_forward", f"{label} floats", {"x": x, "bits": None} | common | out, ("room",))
+        yield Case("avg_pool_forward", f"{label} bits", {"x": None, "bits": bits} | common | out, ("room",))
+        yield Case("avg_pool_backward", label, {"d": d} | back, ("room",))
+        yield Case("max_pool_forward", label, {"x": x} | common | out | which, ("room",))
+        yield Case("max_pool_spikes", label, {"bits": bits} | common | words | which, ("room",))
+        place = rng.integers(0, math.prod(size), d.shape).astype(np.float32)
+        yield Case("max_pool_backward", label, {"d": d, "which": place} | back, ("room",))
+
+
+def windows_of(where: tuple[Any, ...], batch: int) -> dict[str, Value]:
+    """The windows of a pooling, and room to work in."""
+
+    def room(kernels: ModuleType) -> np.ndarray:
+        return np.zeros((-(-batch // kernels.BLOCK), kernels.pool_windows(*where).room), np.float32)
+
+    return {"windows": lambda kernels: kernels.pool_windows(*where), "room": room}
+
+
+def dropout_cases(rng: np.random.Generator) -> Iterator[Case]:
+    steps, batch, n = 3, 2, 70
+    common = {"key": np.uint64(7), "call": np.uint64(3), "limit": np.uint64(2**62), "scale": np.float32(4 / 3)}
+    x, events = dyadic(rng, (steps, batch, n)), packed(spikes(rng, (steps, batch, n)))
+    for first, bits in ((x, None), (x[:1], None), (None, events)):
+        label = "bits" if first is None else f"T{len(first)}"
+        given = {"x": first, "bits": bits} | common
+        yield Case("dropout_forward", label, given | {"out": empty(steps, batch, n)})
+    for length in (1, steps):
+        yield Case("dropout_backward", f"T{length}", {"d": x} | common | {"dx": empty(length, batch, n)})
+
+
 def all_cases() -> list[Case]:
     """Every case, the same at each call."""
     families = (
@@ -492,5 +538,7 @@ def all_cases() -> list[Case]:
         lif_cases,
         lstm_cases,
         conv_cases,
+        pool_cases,
+        dropout_cases,
     )
     return [case for k, family in enumerate(families) for case in family(np.random.default_rng(k))]

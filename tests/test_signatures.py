@@ -16,14 +16,6 @@ ON_THE_HOST = {
 }
 ONLY_THERE = {"what_is_missing": "asked before any other"}
 NOT_YET = {
-    "avg_pool_backward": "comes with pooling",
-    "avg_pool_forward": "comes with pooling",
-    "dropout_backward": "comes with Dropout",
-    "dropout_forward": "comes with Dropout",
-    "max_pool_backward": "comes with pooling",
-    "max_pool_forward": "comes with pooling",
-    "max_pool_spikes": "comes with pooling",
-    "pool_windows": "comes with pooling",
 }
 SCRIPT = """
 import json

@@ -17,6 +17,7 @@ from .dense import (
     sum_over_time,
     transpose,
 )
+from .dropout import dropout_backward, dropout_forward
 from .lif import lif_backward, lif_backward_with, lif_forward, one_to_one_backward, rows_together
 from .loss import (
     at_step_backward,
@@ -31,6 +32,14 @@ from .loss import (
 from .lstm import lstm_backward, lstm_backward_with, lstm_forward
 from .optimizer import adam, clip, scale, sgd, sum_of_squares
 from .parameters import add_rows_of, flip, spread, sum_shared
+from .pool import (
+    avg_pool_backward,
+    avg_pool_forward,
+    max_pool_backward,
+    max_pool_forward,
+    max_pool_spikes,
+    pool_windows,
+)
 from .workspace import (
     Workspace,
     aligned,
@@ -53,6 +62,8 @@ __all__ = [
     "aligned",
     "as_array",
     "at_step_backward",
+    "avg_pool_backward",
+    "avg_pool_forward",
     "check_array",
     "class_targets",
     "clip",
@@ -63,6 +74,8 @@ __all__ = [
     "count_bits",
     "count_forward",
     "cross_entropy",
+    "dropout_backward",
+    "dropout_forward",
     "find_active",
     "first_spike_forward",
     "flip",
@@ -77,10 +90,14 @@ __all__ = [
     "lstm_backward",
     "lstm_backward_with",
     "lstm_forward",
+    "max_pool_backward",
+    "max_pool_forward",
+    "max_pool_spikes",
     "num_words",
     "one_to_one_backward",
     "outputs_first",
     "peak_forward",
+    "pool_windows",
     "rows_together",
     "scale",
     "scale_neurons",

@@ -1,0 +1,61 @@
+"""Dropout: numbers left out at random, others for every step and sample.
+
+Eqs. (1) and (2) are in kernels/cpu/dropout.py. The random bits, of rules.py, are the CPU's: they follow from a number's
+place alone.
+"""
+
+import numpy as np
+
+from ._driver import cuda, elementwise, rules
+from .bits import is_set, no_bits
+
+random_bits = rules.random_bits
+
+
+@elementwise(lambda x, bits, key, call, limit, scale, out: out.size)
+def keep(x, bits, key, call, limit, scale, out):
+    """dropout_forward."""
+    k = cuda.grid(1)
+    if k < out.size:
+        row, n = divmod(k, out.shape[2])
+        t, b = divmod(row, out.shape[1])
+        kept = random_bits(random_bits(key, call), np.uint64(k)) >= limit
+        number = scale
+        if x is None:
+            kept = kept and is_set(bits[t, b], n)
+        else:
+            number *= x[t if x.shape[0] > 1 else 0, b, n]
+        out[t, b, n] = number if kept else out.dtype.type(0)
+
+
+def dropout_forward(x, bits, key, call, limit, scale, out):
+    """Eq. (1).
+
+    Parameters
+    ----------
+    x : (T, B, N) or (1, B, N) float, or None if it is 1 where bits are set
+    bits : (T, B, ceil(N/64)) uint64, or None beside an x
+    key, call, limit : uint64               limit is p 2^64
+    scale : float                           1/(1 - p)
+    out : (T, B, N) float                   written in full
+    """
+    keep(x, no_bits() if bits is None else bits, key, call, limit, scale, out)
+
+
+@elementwise(lambda d, key, call, limit, scale, dx: dx.size)
+def dropout_backward(d, key, call, limit, scale, dx):
+    """Eq. (2): d (T, B, N); dx (T, B, N) or (1, B, N) float, written in full; the others as in dropout_forward."""
+    k = cuda.grid(1)
+    if k < dx.size:
+        row, n = divmod(k, dx.shape[2])
+        t, b = divmod(row, dx.shape[1])
+        stream = random_bits(key, call)
+        total = dx.dtype.type(0)
+        for step in range(t, t + 1 if dx.shape[0] > 1 else d.shape[0]):
+            number = np.uint64((step * d.shape[1] + b) * d.shape[2] + n)
+            if random_bits(stream, number) >= limit:
+                total += scale * d[step, b, n]
+        dx[t, b, n] = total
+
+
+__all__ = ["dropout_backward", "dropout_forward"]
