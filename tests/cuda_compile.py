@@ -3,8 +3,9 @@
     python tests/cuda_compile.py
 
 Prints registers, local and shared memory of each kernel, for each combination of argument types of cuda_cases.py, and
-fails on a spill to local memory, on float64 in a float32 kernel, on a kernel that no case launches, and on one that
-does not assemble. Needs numba-cuda[cu13] with the parts of a CUDA toolkit that it installs, and nvidia-cuda-cuobjdump.
+fails on a spill to local memory, on float64 in a float32 kernel, on more registers than the largest block has, on a
+kernel that no case launches, and on one that does not assemble. Needs numba-cuda[cu13] with the parts of a CUDA toolkit
+that it installs, and nvidia-cuda-cuobjdump.
 """
 
 import re
@@ -25,9 +26,11 @@ from numba.cuda import dispatcher
 from numba.cuda.cudadrv import devices
 
 from snnumba.kernels import cuda
+from snnumba.kernels.cuda import lif
 
 ARCHITECTURES = {"sm_90a": (9, 0, "a"), "sm_80": (8, 0)}
 FLOAT64 = {"add_squares": "sums squares in float64, as on the CPU"}
+MOST_REGISTERS = 65536 // lif.MOST_TOGETHER  # of a thread, so that a block of the most threads has enough
 USAGE = re.compile(r"REG:(\d+) STACK:(\d+) SHARED:(\d+) LOCAL:(\d+)")
 
 
@@ -87,6 +90,8 @@ def main() -> int:
         for architecture, cc in ARCHITECTURES.items():
             registers, local, shared = usage(bytes(library.get_cubin(cc=cc).code))
             print(f"{name:24}{architecture:8}{registers:10}{local:10}{shared:10}{dynamic:10}  {short(types)}")
+            if registers > MOST_REGISTERS:
+                faults.append(f"{name} on {architecture}: {registers} registers, too many for the largest block")
             if local:
                 faults.append(f"{name} on {architecture}: {local} bytes of local memory")
     for fault in faults:

@@ -21,6 +21,7 @@ from numba.cuda.simulator.kernelapi import Dim3
 from reference import relative_error
 
 from snnumba.kernels import cpu, cuda
+from snnumba.kernels.cuda import lif
 
 ORDER = np.random.default_rng(0)
 
@@ -106,3 +107,17 @@ def test_kernel_computes_what_the_cpu_kernel_does(case: Case) -> None:
             assert relative_error(y, x) < 1e-5, name  # float32 sums of up to 70 terms in another order
         else:
             np.testing.assert_array_equal(y, x, err_msg=name)
+
+
+@pytest.mark.parametrize(("dtype", "most"), [("float32", 239), ("float64", 168)])
+def test_a_linear_feedback_stays_in_shared_memory_as_long_as_it_fits(dtype: str, most: int) -> None:
+    for neurons in (most, most + 1):
+        mem, weight = np.empty((1, 128, neurons), dtype), np.empty((neurons, neurons), dtype)
+        shape = lif.Shape(weight, False, mem)
+        assert shape.possible == (neurons <= most)
+        assert not shape.possible or shape.shared <= 227 * 1024
+
+
+def test_blocks_take_several_samples_once_the_device_is_full() -> None:
+    rows = [lif.Shape(None, False, np.empty((1, batch, 10), np.float32)).block[1] for batch in (1, 128, 129, 4096)]
+    assert rows == [1, 1, 2, 25]

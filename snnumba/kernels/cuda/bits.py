@@ -7,7 +7,10 @@ halves of 32 bits, the lower first, since a thread sets its bit there by an atom
 import numpy as np
 
 from ..cpu.bits import num_words
-from ._driver import SIMULATED, cuda, elementwise, part, scratch
+from ._driver import SIMULATED, THREADS, cuda, elementwise, kernel, part, scratch
+from ._sums import total_of
+
+SUMS = (THREADS,)
 
 if SIMULATED:  # the simulator gives neither instruction to a 64-bit word
 
@@ -91,16 +94,22 @@ def scale_neurons(x, factor, out):
         out[t, b, n] = x[t, b, n] * factor[n]
 
 
-@elementwise(lambda bits, counts: counts.shape[0])
+@kernel
+def count_sample(bits, counts):
+    """count_bits, of the sample of this block."""
+    shared = cuda.shared.array(SUMS, np.int64)
+    thread, b, words = cuda.threadIdx.x, cuda.blockIdx.x, bits.shape[2]
+    total = 0
+    for e in range(thread, bits.shape[0] * words, cuda.blockDim.x):
+        total += popcount(bits[e // words, b, e % words])
+    total = total_of(total, shared)
+    if thread == 0:
+        counts[b] = total
+
+
 def count_bits(bits, counts):
     """counts[b] = how many bits of sample b are set; bits (T, B, W) uint64, counts (B,) int64."""
-    b = cuda.grid(1)
-    if b < counts.shape[0]:
-        total = 0
-        for t in range(bits.shape[0]):
-            for w in range(bits.shape[2]):
-                total += popcount(bits[t, b, w])
-        counts[b] = total
+    count_sample.launch(counts.shape[0], THREADS, bits, counts)
 
 
 __all__ = ["count_bits", "num_words", "scale_neurons", "unpack"]

@@ -7,6 +7,7 @@ through its steps in order; in (5) a block has a sample, and each thread some of
 import math
 
 from ._driver import SIMULATED, cuda, elementwise, kernel
+from ._sums import total_of
 
 STEPS = 2 if SIMULATED else 32  # of a sample that are at work at a time in (5)
 SUMS = (STEPS,)
@@ -152,11 +153,8 @@ def add_cross_entropy(x, labels, weight, factor, dx, loss):
         for k in range(classes):
             dx[s, b, k] *= scale / total
         dx[s, b, y] -= scale
-    shared[thread] = loss_here
-    cuda.syncthreads()
+    loss_here = total_of(loss_here, shared)
     if thread == 0:
-        for k in range(1, cuda.blockDim.x):
-            loss_here += shared[k]
         loss[b] = loss_here
 
 

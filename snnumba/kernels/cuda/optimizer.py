@@ -3,6 +3,7 @@
 import numpy as np
 
 from ._driver import THREADS, blocks, cuda, elementwise, kernel, rules, scratch
+from ._sums import total_of
 
 adam_rule, sgd_rule, clamp_rule = rules.adam, rules.sgd, rules.clamp
 
@@ -54,15 +55,11 @@ def clip(x, limit):
 def add_squares(x, sums):
     """sums[k] = the sum of squares of the elements that block k comes to, in float64."""
     shared = cuda.shared.array(SUMS, np.float64)
-    thread = cuda.threadIdx.x
     total = np.float64(0)
     for i in range(cuda.grid(1), x.shape[0], cuda.gridsize(1)):
         total += np.float64(x[i]) * np.float64(x[i])
-    shared[thread] = total
-    cuda.syncthreads()
-    if thread == 0:
-        for k in range(1, cuda.blockDim.x):
-            total += shared[k]
+    total = total_of(total, shared)
+    if cuda.threadIdx.x == 0:
         sums[cuda.blockIdx.x] = total
 
 

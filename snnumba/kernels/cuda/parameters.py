@@ -9,6 +9,7 @@ A block has a number of p in (2): its threads add up the neurons' own, and one a
 """
 
 from ._driver import THREADS, cuda, elementwise, kernel
+from ._sums import total_of
 
 SUMS = (THREADS,)
 
@@ -51,11 +52,8 @@ def sum_of_sharing(partial, sizes, shape, value, clipped, add, gradient):
         i, dy = divmod(i, high)
         block, dx = divmod(i, deep)
         total += partial[block, ((x + dx) * shape[1] + y + dy) * shape[2] + z + dz]
-    shared[thread] = total
-    cuda.syncthreads()
+    total = total_of(total, shared)
     if thread == 0:
-        for k in range(1, cuda.blockDim.x):
-            total += shared[k]
         if clipped and not 0 <= value[p] <= 1:
             total = partial.dtype.type(0)
         gradient[p] = gradient[p] + total if add else total

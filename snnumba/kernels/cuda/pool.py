@@ -58,7 +58,7 @@ def largest(x, bits, windows, n, outside):
     for i in range(windows.kernel_height):
         for j in range(windows.kernel_width):
             number = pixel(x, bits, windows, first, top + i, left + j, outside)
-            if number > best or number != number:
+            if number > best or number != number:  # a NaN is the largest
                 best, place = number, i * windows.kernel_width + j
     return best, place
 
