@@ -3,21 +3,17 @@
     python benchmarks/training.py [--threads 2] [--rounds 30] [--out benchmarks/results/training.json]
 
 One step is forward, loss, backward and Adam: 784-128-10, batch 128, 10 steps of time, float32, mse_count_loss(0.8,
-0.2), on images with MNIST's share of dark pixels. Each candidate is a process of its own; in every round each does
-some steps, one candidate after the other, so that the machine's moods meet all alike. Peers: requirements-peers.txt.
+0.2), on images with MNIST's share of dark pixels. Each candidate is a process of its own, and all take turns (race.py).
+Peers: requirements-peers.txt.
 """
 
 import argparse
-import importlib.util
-import os
-import resource
-import subprocess
-import sys
-import time
+import itertools
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import race
 import report
 
 INPUTS, HIDDEN, OUTPUTS, BATCH, STEPS = 784, 128, 10, 128, 10
@@ -107,56 +103,8 @@ def snntorch_step(threads: int) -> Callable[[int], None]:
     return step
 
 
-CANDIDATES = {  # name: what must be installed, what makes the step
-    "snnumba": ("snnumba", snnumba_step),
-    "snnTorch": ("snntorch", snntorch_step),
-}
-
-
-def serve(name: str, threads: int) -> None:
-    """In a candidate's process: warm up, then do a round for every line that comes, and answer with the seconds."""
-    step = CANDIDATES[name][1](threads)
-    for k in range(WARM_UP):
-        step(k)
-    answers = sys.stdout
-    sys.stdout = sys.stderr
-    print("ready", file=answers, flush=True)
-    for _ in sys.stdin:
-        seconds = []
-        for k in range(STEPS_A_ROUND):
-            begin = time.perf_counter()
-            step(k)
-            seconds.append(time.perf_counter() - begin)
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        print(peak, *seconds, file=answers, flush=True)
-
-
-def measure(names: list[str], threads: int, rounds: int) -> dict[str, dict[str, Any]]:
-    """Seconds a step and peak memory of each candidate."""
-    environment = os.environ | {name: str(threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
-    processes = {}
-    for name in names:
-        command = [sys.executable, __file__, "--serve", name, "--threads", str(threads)]
-        processes[name] = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
-        )
-    seconds: dict[str, list[float]] = {name: [] for name in names}
-    peaks = dict.fromkeys(names, 0.0)
-    try:
-        for name, process in processes.items():
-            if process.stdout.readline().strip() != "ready":
-                raise SystemExit(f"{name} did not start; its message is above")
-        for _ in range(rounds):
-            for name, process in processes.items():
-                process.stdin.write("go\n")
-                process.stdin.flush()
-                peak, *times = map(float, process.stdout.readline().split())
-                peaks[name] = peak
-                seconds[name] += times
-    finally:
-        for process in processes.values():
-            process.kill()
-    return {name: report.spread(seconds[name]) | {"peak_memory_MB": peaks[name]} for name in names}
+CANDIDATES = {"snnumba": snnumba_step, "snnTorch": snntorch_step}
+PACKAGES = {"snnumba": "snnumba", "snnTorch": "snntorch"}
 
 
 def main() -> None:
@@ -167,28 +115,16 @@ def main() -> None:
     parser.add_argument("--serve", choices=CANDIDATES, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.serve:
-        serve(arguments.serve, arguments.threads)
+        step, k = CANDIDATES[arguments.serve](arguments.threads), itertools.count()
+        race.serve({"step": lambda: step(next(k))}, WARM_UP, STEPS_A_ROUND)
         return
-    names = [name for name, (package, _) in CANDIDATES.items() if importlib.util.find_spec(package)]
-    missing = [name for name in CANDIDATES if name not in names]
-    found = measure(names, arguments.threads, arguments.rounds)
-    ours = found["snnumba"]["median"]
+    names = race.installed(PACKAGES)
+    found = race.measure(__file__, names, ["step"], arguments.threads, arguments.rounds)["step"]
     rows = [["training step", "median", "10% to 90%", "against snnumba", "peak memory"]]
-    for name, result in found.items():
-        low, high = result["p10"] * 1e3, result["p90"] * 1e3
-        rows.append(
-            [
-                name,
-                f"{result['median'] * 1e3:.2f} ms",
-                f"{low:.2f} to {high:.2f} ms",
-                f"{result['median'] / ours:.1f} x",
-                f"{result['peak_memory_MB']:.0f} MB",
-            ]
-        )
+    for row, result in zip(race.rows(found, "snnumba"), found.values(), strict=True):
+        rows.append([*row, f"{result['peak_memory_MB']:.0f} MB"])
     print(f"784-{HIDDEN}-10, batch {BATCH}, {STEPS} steps, float32, {arguments.threads} threads")
     print(report.table(rows))
-    if missing:
-        print(f"not installed, so not measured: {', '.join(missing)}")
     if arguments.out:
         about = report.machine("snnumba", "numpy", "numba", "torch", "snntorch")
         report.write(arguments.out, about | {"threads": arguments.threads, "seconds_a_step": found})

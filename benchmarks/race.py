@@ -1,0 +1,91 @@
+"""Candidates measured side by side: each a process of its own, one after the other in every round.
+
+So the machine's moods meet all alike. A candidate answers on stdout: "ready" once it has warmed up, then for each task
+that is named on stdin its peak memory in MB and the seconds of each time it did the task.
+"""
+
+import importlib.util
+import os
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import report
+
+PAUSE = 0.05  # seconds until the threads of the candidate before have gone to sleep
+Tasks = Mapping[str, Callable[[], None]]
+
+
+def serve(tasks: Tasks, warm_up: int, times: int) -> None:
+    """In a candidate's process: do each task to warm up, and whenever it is named once more, and then `times` times."""
+    answers, sys.stdout = sys.stdout, sys.stderr
+    for task in tasks.values():
+        for _ in range(warm_up):
+            task()
+    print("ready", file=answers, flush=True)
+    for name in map(str.strip, sys.stdin):
+        tasks[name]()  # brings its arrays back into the caches
+        seconds = []
+        for _ in range(times):
+            begin = time.perf_counter()
+            tasks[name]()
+            seconds.append(time.perf_counter() - begin)
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        print(peak, *seconds, file=answers, flush=True)
+
+
+def measure(
+    script: str, candidates: Sequence[str], tasks: Sequence[str], threads: int, rounds: int
+) -> dict[str, dict[str, dict[str, float]]]:
+    """Seconds of each task and peak memory until then, of each candidate, served by `script --serve candidate`."""
+    environment = os.environ | {name: str(threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
+    processes: dict[str, Any] = {}
+    for name in candidates:
+        command = [sys.executable, script, "--serve", name, "--threads", str(threads)]
+        processes[name] = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+        )
+    seconds: dict[tuple[str, str], list[float]] = {(task, name): [] for task in tasks for name in candidates}
+    peaks: dict[tuple[str, str], float] = {}
+    try:
+        for name, process in processes.items():
+            if process.stdout.readline().strip() != "ready":
+                raise SystemExit(f"{name} did not start; its message is above")
+        for _ in range(rounds):
+            for task in tasks:
+                for name, process in processes.items():
+                    time.sleep(PAUSE)
+                    process.stdin.write(f"{task}\n")
+                    process.stdin.flush()
+                    peaks[task, name], *times = map(float, process.stdout.readline().split())
+                    seconds[task, name] += times
+    finally:
+        for process in processes.values():
+            process.kill()
+    return {
+        task: {name: report.spread(seconds[task, name]) | {"peak_memory_MB": peaks[task, name]} for name in candidates}
+        for task in tasks
+    }
+
+
+def installed(packages: Mapping[str, str]) -> list[str]:
+    """The candidates whose package is installed; those whose is not are named on stdout."""
+    found = {name: importlib.util.find_spec(package) is not None for name, package in packages.items()}
+    if not all(found.values()):
+        print(f"not installed, so not measured: {', '.join(name for name in found if not found[name])}")
+    if not any(found.values()):
+        raise SystemExit("nothing to measure")
+    return [name for name in found if found[name]]
+
+
+def rows(measured: Mapping[str, Mapping[str, float]], first: str) -> list[list[str]]:
+    """A row for each candidate: median, spread, and how many times the median of `first`."""
+    made = []
+    for name, result in measured.items():
+        low, median, high = (result[key] * 1e3 for key in ("p10", "median", "p90"))
+        ratio = result["median"] / measured[first]["median"]
+        made.append([name, f"{median:.2f} ms", f"{low:.2f} to {high:.2f} ms", f"{ratio:.1f} x"])
+    return made
