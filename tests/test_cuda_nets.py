@@ -53,6 +53,17 @@ NETS = {
         snn.Linear(6, 3),
         snn.RLeaky(0.8, recurrent=[snn.Linear(3, 2), snn.Leaky(0.5, threshold=0.2), snn.Linear(2, 3)]),
     ],
+    "cells": lambda: [snn.SLSTM(6, 4, threshold=0.1), snn.Linear(4, 3), snn.Leaky(0.8)],
+    "images": lambda: [
+        snn.Conv2d(1, 2, 3, padding=1),
+        snn.MaxPool2d(2, stride=1),
+        snn.RLeaky(0.8, conv2d_channels=2, kernel_size=3),
+        snn.Dropout(0.2, seed=1),
+        snn.AvgPool2d((1, 2)),
+        snn.Flatten(),
+        snn.Linear(2, 3),
+        snn.Leaky(0.8, threshold=0.1),
+    ],
     "inhibited": lambda: [snn.Linear(6, 3), snn.Leaky(0.8, inhibition=True, reset_mechanism="zero")],
     "quantised": lambda: [snn.Linear(6, 3), snn.Leaky(0.8, state_quant=SF.quant.state_quant(3))],
 }
@@ -62,7 +73,8 @@ NETS = {
 def test_a_net_has_the_spikes_and_gradients_of_the_cpu(kind: str) -> None:
     nets = [snn.Network(*NETS[kind](), num_steps=4, device=device, seed=0) for device in ("cpu", "cuda")]
     dspk, dmem = (np.random.default_rng(k).normal(size=(4, 3, 3)).astype(np.float32) for k in (1, 2))
-    made = [net.forward(images()) for net in nets]
+    x = images().reshape(3, 1, 2, 3) if kind == "images" else images()
+    made = [net.forward(x) for net in nets]
     for net in nets:
         net.backward(dspk, dmem)
     np.testing.assert_array_equal(on_host(made[1][0]), made[0][0])
