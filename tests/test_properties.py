@@ -18,7 +18,8 @@ from snnumba import surrogate
 
 # float64 sums in another order over at most 7 steps; the gradient of a shared parameter is a sum that may cancel
 ROUNDING = 1e-9
-# central differences of step 1e-5 along one direction: rounding 1e-16 / 1e-5, truncation 1e-10 times a third derivative
+# central differences of step 1e-6 along one direction: rounding is 1e-16 / 1e-6 times a loss of up to 1e3, and
+# truncation 1e-12 times a third derivative, of gentle surrogates: steep ones in a chain of 7 steps have a huge one
 DIFFERENCES = 1e-5
 
 SURROGATES = {
@@ -156,6 +157,8 @@ def test_any_neurons_equal_the_reference(case: dict[str, Any]) -> None:
 @given(neurons(SMOOTH), st.integers(0, 2**32 - 1))
 def test_the_reference_is_the_derivative_of_its_smooth_net(case: dict[str, Any], seed: int) -> None:
     """Along one random direction in all inputs; the spike is the surrogate's primitive, the reset that of the run."""
+    name, arguments = case["surrogate"]
+    case["surrogate"] = name, {key: min(value, 2.0) for key, value in arguments.items()}
     case |= {"inhibition": False, "quant": None, "beta": np.clip(case["beta"], 0.1, 0.9)}  # no jumps, no clipping
     chosen = getattr(ref, case["surrogate"][0])(**case["surrogate"][1])
     _, _, tape = reference_of(case, spike=chosen.primitive)
@@ -171,7 +174,7 @@ def test_the_reference_is_the_derivative_of_its_smooth_net(case: dict[str, Any],
         return float((0 if case["dspk"] is None else (case["dspk"] * spk).sum()) + (case["dmem"] * mem).sum())
 
     slopes = [float((gradients[name] * direction).sum()) for name, direction in along.items()]
-    step = 1e-5
+    step = 1e-6
     assert abs((loss(step) - loss(-step)) / (2 * step) - sum(slopes)) < DIFFERENCES * max(1, sum(map(abs, slopes)))
 
 
