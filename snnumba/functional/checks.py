@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import backend
-from ..layers.base import Array, check_size
+from ..layers.base import Array, check_flag, check_size
 
 
 def check_output(name: str, x: Any) -> Array:
@@ -66,13 +66,6 @@ def check_population(population_code: Any, num_classes: Any) -> int | None:
     if num_classes:
         raise ValueError(f"num_classes needs population_code=True; got num_classes={num_classes!r} without it")
     return None
-
-
-def check_flag(name: str, value: Any) -> bool:
-    """True or False."""
-    if not isinstance(value, bool | np.bool_):
-        raise TypeError(f"{name} must be True or False; got {value!r}")
-    return bool(value)
 
 
 def check_choice(name: str, value: Any, choices: tuple[str, ...]) -> str:

@@ -63,6 +63,13 @@ def check_size(name: str, size: Any) -> int:
     return int(size)
 
 
+def check_flag(name: str, value: Any) -> bool:
+    """True or False."""
+    if not isinstance(value, bool | np.bool_):
+        raise TypeError(f"{name} must be True or False; got {value!r}")
+    return bool(value)
+
+
 def check_seed(seed: Any) -> int | None:
     """A seed of random numbers, or None."""
     if seed is not None and (isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0):
@@ -156,6 +163,11 @@ class Layer:
 
     def _finish_back(self, add: bool = False) -> None:
         """The gradients that are sums of what _run_back left: written in full, or added."""
+
+    def _blocks(self, batch: int) -> int:
+        """How many blocks of samples a batch has: a kernel leaves its sums over samples block by block."""
+        blocks: int = -(-batch // self._kernels.BLOCK)
+        return blocks
 
     def _as_floats(self, x: Array | Spikes, factor: Array | None = None) -> Array:
         """Spikes as zeros and ones (T, B, *shape), or times a factor for each neuron."""

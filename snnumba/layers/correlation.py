@@ -64,7 +64,7 @@ class Correlation:
             tape.pop("dbias", None)
             together: int = layer._kernels.TAPS
             taps = -(-self.channels * math.prod(self.kernel_size) // together) * together
-            blocks = self._blocks(layer, batch)
+            blocks = layer._blocks(batch)
             tape["dweight"] = layer._work.empty("dweight", (blocks, taps * self.outputs), layer.dtype)
             tape["dbias"] = layer._work.empty("dbias", (blocks, self.outputs), layer.dtype)
         room = self._room(layer, f"room to learn for {shape}", batch, window.backward_room(self.outputs))
@@ -84,10 +84,6 @@ class Correlation:
         )
         return windows
 
-    def _blocks(self, layer: Layer, batch: int) -> int:
-        blocks: int = -(-batch // layer._kernels.BLOCK)
-        return blocks
-
     def _room(self, layer: Layer, name: str, batch: int, size: int) -> Array:
         """Zeros for kernels to work in, a row a block of samples; kernels with another window have others."""
-        return layer._work.zeros((self._blocks(layer, batch), size), layer.dtype, name)
+        return layer._work.zeros((layer._blocks(batch), size), layer.dtype, name)

@@ -267,7 +267,7 @@ class LayerFeedback(Feedback):
     ) -> tuple[Array | None, Array]:
         tape, work = layer._tape, layer._work
         (steps, batch, n), shape = tape["mem"].shape, tape["shape"]
-        blocks = -(-batch // layer._kernels.BLOCK)
+        blocks = layer._blocks(batch)
         for name in ("dbeta", "dthreshold"):
             tape[name] = work.empty(name, (steps * blocks, n), layer.dtype)
         if not layer._chained:

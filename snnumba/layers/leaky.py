@@ -9,9 +9,9 @@ import numpy.typing as npt
 from ..kernels import rules
 from ..quant import StateQuant
 from ..surrogate import Surrogate
-from .base import Array, Spikes
+from .base import Array, Spikes, check_flag
 from .neurons import Neurons
-from .spiking import RESETS, check_flag, check_numbers
+from .spiking import RESETS, check_numbers
 
 
 class Leaky(Neurons):
@@ -189,7 +189,7 @@ class Leaky(Neurons):
         graded = self._tape["graded"]
         self._tape["dgraded"] = None
         if graded is not None and dspk is not None:
-            partial = self._work.empty("dgraded", (-(-dspk.shape[1] // self._kernels.BLOCK), dspk.shape[2]), self.dtype)
+            partial = self._work.empty("dgraded", (self._blocks(dspk.shape[1]), dspk.shape[2]), self.dtype)
             self._kernels.one_to_one_backward(None, self._tape["bits"][1:], dspk, partial)
             self._tape["dgraded"] = partial
             scaled = self._work.empty("scaled", dspk.shape, self.dtype)

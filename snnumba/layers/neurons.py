@@ -12,8 +12,8 @@ import numpy.typing as npt
 from ..kernels import rules
 from ..quant import StateQuant
 from ..surrogate import Surrogate
-from .base import Array, Spikes
-from .spiking import Spiking, check_flag, check_numbers
+from .base import Array, Spikes, check_flag
+from .spiking import Spiking, check_numbers
 
 
 class Neurons(Spiking):
@@ -177,7 +177,7 @@ class Neurons(Spiking):
         kernels.spread(self._parameters["threshold"].value, shape, threshold)
         zeros = work.zeros((batch, n), dtype)
         spk0, mem0 = (None if x is None else x.reshape(batch, n) for x in (spk0, mem0))
-        winner = -(-batch // kernels.BLOCK), together * n
+        winner = self._blocks(batch), together * n
         self._tape = {
             "shape": shape,
             "mem": mem,
@@ -241,7 +241,7 @@ class Neurons(Spiking):
     ) -> tuple[Array, Array]:
         """_lif_backward in one call."""
         batch, n = self._tape["mem"].shape[1:]
-        partial = -(-batch // self._kernels.BLOCK), n
+        partial = self._blocks(batch), n
         for name in ("dbeta", "dthreshold"):
             self._tape[name] = self._work.empty(name, partial, self.dtype)
         dspk0, dmem0 = (self._work.empty(name, (batch, n), self.dtype) for name in ("dspk0", "dmem0"))

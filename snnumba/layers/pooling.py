@@ -57,7 +57,7 @@ class _Pool2d(Stateless):
     def _windows(self, shape: tuple[int, ...], batch: int) -> tuple[Any, Array]:
         """Where the windows are, and room for kernels to work in."""
         windows = self._kernels.pool_windows(shape, self.kernel_size, self.stride, self.padding)
-        blocks = -(-batch // self._kernels.BLOCK)
+        blocks = self._blocks(batch)
         return windows, self._work.empty("room", (blocks, windows.room), self.dtype)
 
 

@@ -8,11 +8,11 @@ import numpy.typing as npt
 
 from ..quant import StateQuant
 from ..surrogate import Surrogate
-from .base import Array, Layer, check_size
+from .base import Array, Layer, check_flag, check_size
 from .feedback import Conv2dFeedback, Feedback, LayerFeedback, LinearFeedback, OneToOne
 from .images import check_pair
 from .neurons import Neurons
-from .spiking import check_flag, check_numbers
+from .spiking import check_numbers
 
 
 class RLeaky(Neurons):

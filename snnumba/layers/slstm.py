@@ -269,7 +269,7 @@ class SLSTM(Spiking):
             "mem": work.empty("mem", (steps, batch, n), dtype),
             "spikes": Spikes(work.empty("spk", (steps, batch, kernels.num_words(n)), np.uint64), (n,)),
             "threshold": threshold,
-            "winner": work.empty("winner", (-(-batch // kernels.BLOCK), n), dtype) if self.inhibition else None,
+            "winner": work.empty("winner", (self._blocks(batch), n), dtype) if self.inhibition else None,
             "syn0": zeros if syn0 is None else syn0,
             "mem0": zeros if mem0 is None else mem0,
             "still": len(active) < steps,
@@ -308,7 +308,7 @@ class SLSTM(Spiking):
         for name in ("d", "dthreshold", "before", "dcurrent"):
             tape.pop(name, None)
         steps, batch, _ = tape["mem"].shape
-        blocks = -(-batch // self._kernels.BLOCK)
+        blocks = self._blocks(batch)
         tape["d"] = work.empty("d", (steps, batch, 4 * n), dtype)
         tape["dthreshold"] = work.empty("dthreshold", (blocks, n), dtype)
         self.dsyn0, self.dmem0 = (work.empty(name, (batch, n), dtype) for name in ("dsyn0", "dmem0"))

@@ -8,7 +8,7 @@ import numpy.typing as npt
 from ..kernels import rules
 from ..quant import StateQuant
 from ..surrogate import Surrogate, atan
-from .base import Array, Layer
+from .base import Array, Layer, check_flag
 
 RESETS = {"subtract": rules.SUBTRACT, "zero": rules.ZERO, "none": rules.NONE}
 
@@ -212,13 +212,6 @@ def as_numbers(name: str, x: npt.ArrayLike, dtype: np.dtype[Any]) -> Array:
     if array.dtype.kind not in "biuf":
         raise TypeError(f"{name} must be real numbers; got {array.dtype}")
     return array.astype(dtype, copy=False)
-
-
-def check_flag(name: str, value: Any) -> bool:
-    """True or False."""
-    if not isinstance(value, bool | np.bool_):
-        raise TypeError(f"{name} must be True or False; got {value!r}")
-    return bool(value)
 
 
 def check_numbers(name: str, value: npt.ArrayLike) -> Array:
