@@ -1,16 +1,12 @@
-"""Nets, losses and optimizers on a GPU beside the same on the CPU, in numba's simulator."""
+"""Nets, losses and optimizers on a GPU, or in numba's simulator of one, beside the same on the CPU."""
 
-import os
 from typing import Any
 
 import numpy as np
 import pytest
-
-if os.environ.get("NUMBA_ENABLE_CUDASIM") != "1":
-    pytest.skip("needs a process of its own: NUMBA_ENABLE_CUDASIM=1", allow_module_level=True)
-
-import test_cuda_simulator  # noqa: F401  # its way of running a block
+import test_cuda_simulator  # noqa: F401  # its way of running a block, or its reason to skip
 from reference import relative_error
+from targets import on_host
 
 import snnumba as snn
 from snnumba import functional as SF
@@ -37,11 +33,6 @@ def tutorial_net(device: str, **options: Any) -> snn.Network:
         device=device,
         seed=0,
     )
-
-
-def on_host(x: Any) -> np.ndarray:
-    """An array of either device."""
-    return x if isinstance(x, np.ndarray) else np.asarray(x.copy_to_host())
 
 
 NETS = {

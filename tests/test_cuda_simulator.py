@@ -1,23 +1,25 @@
-"""Every CUDA kernel beside the CPU kernel of its name, in numba's simulator: no GPU is needed.
+"""Every CUDA kernel beside the CPU kernel of its name: on a GPU, or in numba's simulator, which needs none.
 
-Threads of a block run one at a time, in an order drawn anew after each barrier, and shared memory begins full of NaN:
-a barrier that is missing, or memory read before it is written, shows in the numbers.
+In the simulator, threads of a block run one at a time, in an order drawn anew after each barrier, and shared memory
+begins full of NaN: a barrier that is missing, or memory read before it is written, shows in the numbers.
 """
 
-import os
 import sys
 import threading
 from typing import Any
 
 import numpy as np
 import pytest
+from targets import SIMULATED, gpu_is_missing
 
-if os.environ.get("NUMBA_ENABLE_CUDASIM") != "1":
-    pytest.skip("needs a process of its own: NUMBA_ENABLE_CUDASIM=1", allow_module_level=True)
+if gpu_is_missing() and not SIMULATED:
+    pytest.skip("needs a CUDA device, or NUMBA_ENABLE_CUDASIM=1", allow_module_level=True)
+
+if SIMULATED:
+    from numba.cuda.simulator import kernel as simulator
+    from numba.cuda.simulator.kernelapi import Dim3
 
 from cuda_cases import Case, all_cases
-from numba.cuda.simulator import kernel as simulator
-from numba.cuda.simulator.kernelapi import Dim3
 from reference import relative_error
 
 from snnumba.kernels import cpu, cuda
@@ -93,14 +95,24 @@ class Block:
             assert len({thread.ended for thread in threads}) == 1, "a barrier that not all threads came to"
 
 
-simulator.BlockManager = Block
+if SIMULATED:
+    simulator.BlockManager = Block
+
+
+def on_device(arguments: dict[str, Any]) -> dict[str, Any]:
+    """Arguments with their arrays on the device; arrays that are the same stay the same."""
+    moved = {id(x): cuda.from_host(x) for x in arguments.values() if isinstance(x, np.ndarray)}
+    return {name: moved.get(id(x), x) for name, x in arguments.items()}
 
 
 @pytest.mark.filterwarnings("ignore:overflow encountered in scalar:RuntimeWarning")  # random bits wrap round
 @pytest.mark.parametrize("case", all_cases(), ids=lambda case: case.name)
 def test_kernel_computes_what_the_cpu_kernel_does(case: Case) -> None:
     expected, got = case.arguments(cpu), case.arguments(cuda)
-    returned = [case.run(kernels, given) for kernels, given in ((cpu, expected), (cuda, got))]
+    arguments = on_device(got)
+    returned = [case.run(kernels, given) for kernels, given in ((cpu, expected), (cuda, arguments))]
+    for name in case.results(got):
+        got[name] = cuda.to_host(arguments[name])
     assert returned[0] is None or returned[0] == pytest.approx(returned[1], rel=1e-12)  # float64, in another order
     for (name, x), y in zip(case.results(expected).items(), case.results(got).values(), strict=True):
         if x.dtype.kind == "f":

@@ -9,8 +9,10 @@ import pytest
 import reference as ref
 from golden_files import cases, load
 from reference import relative_error
+from targets import on_every_target, on_host
 
 import snnumba as snn
+from snnumba import backend
 from snnumba import functional as SF
 
 # float64: the same sums in another order. float32: 2^-24 a rounding, sums of up to a hundred terms
@@ -21,25 +23,26 @@ def is_metric(config: dict[str, Any]) -> bool:
     return config["role"] == "metric"
 
 
-@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@on_every_target
 @pytest.mark.parametrize("case", cases("losses.h5", lambda config: not is_metric(config)))
-def test_golden_value_and_gradient(case: str, dtype: str) -> None:
+def test_golden_value_and_gradient(case: str, dtype: str, device: str) -> None:
     config, data = load("losses.h5", case)
-    output = data["input"].astype(dtype)
+    output = backend.load(device).from_host(data["input"].astype(dtype))
     arguments = [data["targets"]] if "targets" in data else []
     if config["params"].get("time_var_targets"):  # labels a step there, a trajectory here
         arguments = [np.broadcast_to(data["effective_targets"][:, None], output.shape)]
     value, gradient = getattr(SF, config["function"])(**config["params"])(output, *arguments)
     assert gradient.dtype == dtype
     assert relative_error(value, data["value"].reshape(())) < TOLERANCE[dtype]
-    assert relative_error(gradient, data["grad"]) < TOLERANCE[dtype]
+    assert relative_error(on_host(gradient), data["grad"]) < TOLERANCE[dtype]
 
 
-@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@on_every_target
 @pytest.mark.parametrize("case", cases("losses.h5", is_metric))
-def test_golden_metric(case: str, dtype: str) -> None:
+def test_golden_metric(case: str, dtype: str, device: str) -> None:
     config, data = load("losses.h5", case)
-    got = getattr(SF, config["function"])(data["input"].astype(dtype), data["targets"], **config["params"])
+    output = backend.load(device).from_host(data["input"].astype(dtype))
+    got = getattr(SF, config["function"])(output, data["targets"], **config["params"])
     assert got == data["value"]  # a ratio of counts: exact
 
 

@@ -10,6 +10,7 @@ import pytest
 import reference as ref
 from golden_files import cases, load
 from reference import relative_error
+from targets import moved, on_every_target, on_host
 
 import snnumba as snn
 from snnumba import surrogate
@@ -75,25 +76,25 @@ def golden_layer(config: dict[str, Any], data: dict[str, Any], dtype: str) -> sn
     return snn.RLeaky(data["beta"], V=data["V"], all_to_all=False, **options)
 
 
-@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@on_every_target
 @pytest.mark.parametrize(("file", "case"), [(file, case) for file in ("rleaky.h5", "leaky.h5") for case in cases(file)])
-def test_golden_layer(file: str, case: str, dtype: str) -> None:
+def test_golden_layer(file: str, case: str, dtype: str, device: str) -> None:
     config, data = load(file, case)
-    layer = golden_layer(config, data, dtype)
+    layer = moved(golden_layer(config, data, dtype), device)
     typed = {name: x.astype(dtype) for name, x in data.items()}
     state = {name: typed.get(name) for name in ("spk0", "mem0") if name in typed}
     spk, mem = layer.forward(typed["x"], **state)
     dcurrent = layer.backward(dspk=typed["gS"], dmem=typed["gU"])
 
-    np.testing.assert_array_equal(spk != 0, data["spk"] != 0)
-    assert relative_error(spk, data["spk"]) < TOLERANCE[dtype]
-    assert relative_error(mem, data["mem"]) < TOLERANCE[dtype]
+    np.testing.assert_array_equal(on_host(spk) != 0, data["spk"] != 0)
+    assert relative_error(on_host(spk), data["spk"]) < TOLERANCE[dtype]
+    assert relative_error(on_host(mem), data["mem"]) < TOLERANCE[dtype]
     got = {"x": dcurrent, "spk0": layer.dspk0, "mem0": layer.dmem0}
     got |= {name.removeprefix("recurrent."): x for name, x in layer.gradients.items()}
     expected = {name.removeprefix("grad_"): x for name, x in data.items() if name.startswith("grad_")}
     assert set(expected) - {"x", "spk0", "mem0"} == set(got) - {"x", "spk0", "mem0"}
     for name, x in expected.items():
-        assert relative_error(got[name], x) < TOLERANCE[dtype], name
+        assert relative_error(on_host(got[name]), x) < TOLERANCE[dtype], name
 
 
 @pytest.mark.parametrize("reset_delay", [True, False])

@@ -7,6 +7,7 @@ import pytest
 import reference as ref
 from golden_files import cases, load
 from reference import relative_error
+from targets import moved, on_every_target, on_host
 from test_neurons import TOLERANCE, golden_surrogate
 
 import snnumba as snn
@@ -22,9 +23,9 @@ def cells(weights: dict[str, np.ndarray], dtype: str = "float64", **options: Any
     return layer
 
 
-@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@on_every_target
 @pytest.mark.parametrize("case", cases("slstm.h5"))
-def test_golden_cells(case: str, dtype: str) -> None:
+def test_golden_cells(case: str, dtype: str, device: str) -> None:
     config, data = load("slstm.h5", case)
     names = [name for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh") if name in data]
     layer = cells(
@@ -35,18 +36,19 @@ def test_golden_cells(case: str, dtype: str) -> None:
         reset_mechanism=config["reset_mechanism"],
         spike_grad=golden_surrogate(**config["surrogate"]),
     )
+    moved(layer, device)
     typed = {name: x.astype(dtype) for name, x in data.items()}
     made = layer.forward(typed["x"], typed.get("syn0"), typed.get("mem0"))
     dx = layer.backward(typed["gS"], typed["gC"], typed["gU"])
-    np.testing.assert_array_equal(made[0], data["spk"])
+    np.testing.assert_array_equal(on_host(made[0]), data["spk"])
     for got, name in zip(made[1:], ("syn", "mem"), strict=True):
-        assert relative_error(got, data[name]) < TOLERANCE[dtype], name
+        assert relative_error(on_host(got), data[name]) < TOLERANCE[dtype], name
     gradients = {"x": dx, "syn0": layer.dsyn0, "mem0": layer.dmem0}
     gradients |= {name.removeprefix("lstm_cell."): x for name, x in layer.gradients.items()}
     expected = {name.removeprefix("grad_"): x for name, x in data.items() if name.startswith("grad_")}
     assert {"x", "threshold", *names} <= expected.keys()
     for name, x in expected.items():
-        assert relative_error(gradients[name], x) < TOLERANCE[dtype], name
+        assert relative_error(on_host(gradients[name]), x) < TOLERANCE[dtype], name
 
 
 @pytest.mark.parametrize("reset", ["none", "subtract", "zero"])

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from golden_files import cases, load
 from reference import mnist_pixels, relative_error
+from targets import on_every_device, on_host
 
 import snnumba as snn
 from snnumba import functional as SF
@@ -47,14 +48,15 @@ def batches(config: dict[str, Any], data: dict[str, Any]) -> Iterator[tuple[np.n
         yield images[indices].astype(config["dtype"]) / np.asarray(255, config["dtype"]), labels[indices]
 
 
+@on_every_device
 @pytest.mark.parametrize("case", cases("training.h5"))
-def test_ten_steps_of_training_equal_snntorch(case: str) -> None:
+def test_ten_steps_of_training_equal_snntorch(case: str, device: str) -> None:
     config, data = load("training.h5", case)
     exact = config["dtype"] == "float64"
     # float64 differs by the order of sums alone. float32: a loss by 1e-6, gradients by 1e-5 of the largest, and
     # weights by 2e-5, since Adam turns a gradient's sign into a whole step of 1e-3 where the gradient is near zero
     near = 1e-10 if exact else 1e-6
-    net = tutorial_net(config)
+    net = tutorial_net(config).to(device)
     loss_fn = getattr(SF, config["loss"]["name"])(**config["loss"]["params"])
     optimizer = optim.Adam(net, **config["optimizer"]["params"])
     for step, (x, y) in enumerate(batches(config, data)):
@@ -63,18 +65,18 @@ def test_ten_steps_of_training_equal_snntorch(case: str) -> None:
         net.backward(**{f"d{loss_fn.output}": gradient})
 
         assert loss == pytest.approx(data["loss"][step], rel=near)
-        np.testing.assert_array_equal(spk.sum(0), data["spike_counts"][step])
+        np.testing.assert_array_equal(on_host(spk).sum(0), data["spike_counts"][step])
         assert SF.accuracy_rate(spk, y) == data["accuracy"][step]
         # snnTorch took the mean in the dtype of the case
         assert net.firing_rates()["1"] == pytest.approx(data["hidden_rate"][step], rel=1e-12 if exact else 1e-7)
         if step == 0:
-            assert relative_error(mem, data["mem_out_step1"]) < near
+            assert relative_error(on_host(mem), data["mem_out_step1"]) < near
             gradients = names(net.gradients)
             assert set(gradients) == {name[5:] for name in data if name.startswith("grad/")}
             for name, g in gradients.items():
-                assert relative_error(g, data[f"grad/{name}"]) < (1e-10 if exact else 1e-5), name
+                assert relative_error(on_host(g), data[f"grad/{name}"]) < (1e-10 if exact else 1e-5), name
         optimizer.step()
-    for name, x in names(net.parameters).items():
+    for name, x in names(net.state_dict()).items():
         expected = data[f"final/{name}"]
         if exact:
             assert relative_error(x, expected) < 1e-10, name
