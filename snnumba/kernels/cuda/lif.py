@@ -36,8 +36,8 @@ class Shape:
         matrix = weight is not None and weight.ndim == 2
         width = neurons if matrix or inhibition else min(neurons, STRETCH)
         stretches = blocks(neurons, width)
-        held = neurons * neurons * mem.itemsize if matrix else 0
-        each = max(3 * width * mem.itemsize, width * mem.itemsize + 3 * 8 * num_words(width))
+        held = neurons * neurons * mem.dtype.itemsize if matrix else 0
+        each = max(3 * width * mem.dtype.itemsize, width * mem.dtype.itemsize + 3 * 8 * num_words(width))
         rows = min(max(1, STACKED // width), blocks(batch * stretches, ENOUGH), (MOST_SHARED - held) // each)
         self.possible = rows > 0 and width <= MOST_TOGETHER and (weight is None or weight.ndim < 4)
         self.grid = blocks(batch, max(rows, 1)), stretches

@@ -42,7 +42,7 @@ def lstm_forward(
     if size <= MOST_TOGETHER or inhibition:
         _lstm.forward_together.launch(
             batch, STRIDE, current, weight, threshold, levels, syn0, mem0, inhibition, reset, gates, syn, mem, spk,
-            shared=size * mem.itemsize + 8 * num_words(size),
+            shared=size * mem.dtype.itemsize + 8 * num_words(size),
         )  # fmt: skip
         return
     clear_bits(spk)
