@@ -97,8 +97,8 @@ class Dataset:
         self.labels = np.ascontiguousarray(labels, np.int64)
 
         unit = 255 if scale and images.dtype == np.uint8 else 1
-        self._normal = tuple(map(self.dtype.type, (unit, _number("mean", mean), _number("std", std))))
-        if self._normal[2] <= 0:
+        self.normal = tuple(map(self.dtype.type, (unit, _number("mean", mean), _number("std", std))))
+        if self.normal[2] <= 0:
             raise ValueError(f"std must be above 0; got {std}")
 
         planes = images[:, None] if images.ndim == 3 else np.moveaxis(images, -1, 1)  # (N, C, H, W)
@@ -127,6 +127,11 @@ class Dataset:
         x, y = self.batch(np.atleast_1d(picked))
         return (x, y) if np.ndim(picked) else (x[0], int(y[0]))
 
+    @property
+    def stored(self) -> tuple[Array, Array]:
+        """Images (N, P) as they lie in memory, before (1) of kernels/cpu/batch.py by `normal`, and labels (N,)."""
+        return self._rows, self.labels
+
     def layout(self, batch: int) -> tuple[Layout, Layout]:
         """Shape and type of x and of y, of a batch of so many samples."""
         return ((batch, *self.sample_shape), self.dtype), ((batch,), self.labels.dtype)
@@ -144,7 +149,7 @@ class Dataset:
         picked = check_indices(indices, len(self))
         x, y = check_out(out, self.layout(len(picked)))
         rows = x.reshape(len(picked), self._rows.shape[1])
-        kernels.gather(self._rows, self.labels, picked, *self._normal, rows, y)
+        kernels.gather(self._rows, self.labels, picked, *self.normal, rows, y)
         return x, y
 
 

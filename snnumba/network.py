@@ -167,6 +167,7 @@ class Network:
         sizes = [-(-p.value.size // ALIGNMENT) * ALIGNMENT for p in learnable]
         self.vector = self._kernels.aligned(sum(sizes), self.dtype)
         self.gradient_vector = self._kernels.aligned(sum(sizes), self.dtype)
+        self._work = self._kernels.Workspace()
         flat = np.zeros(sum(sizes), self.dtype)
         for layer in self.layers:
             layer._in_net = True

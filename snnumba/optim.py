@@ -6,12 +6,11 @@
     net.backward(dspk=dspk); optim.clip_grad_norm(net, 1.0); optimizer.step()           # each step of training
     schedule.step()                                                                     # each epoch
 
-The numbers are torch's. An optimizer's equations are in kernels/rules.py; here, with g the gradients of all parameters,
-lr0 the learning rate that a schedule found, and e the epochs since:
+The numbers are torch's. Equations of optimizers and of clipping are in kernels/rules.py; here, with lr0 the learning
+rate that a schedule found, and e the epochs since:
 
-    (1) clip_grad_norm:    g *= min(1, max_norm / (|g| + 1e-6)),   |g|^2 = sum g^2
-    (2) StepLR:            lr = lr0 gamma^floor(e / step_size)
-    (3) CosineAnnealingLR: lr = eta_min + (lr0 - eta_min)(1 + cos(pi e / T_max)) / 2
+    (1) StepLR:            lr = lr0 gamma^floor(e / step_size)
+    (2) CosineAnnealingLR: lr = eta_min + (lr0 - eta_min)(1 + cos(pi e / T_max)) / 2
 """
 
 import math
@@ -78,6 +77,8 @@ class Optimizer(_Configured):
         self.steps = 0
         self._kernels = backend.load(net.device)
         self._averages = {name: self._kernels.aligned(net.vector.size, net.dtype) for name in self.averages}
+        self._row = np.zeros(0, net.dtype)  # _factors of the last step, and the same where the net is
+        self._factors_there: Any = None
 
     @property
     def lr(self) -> float:
@@ -91,14 +92,28 @@ class Optimizer(_Configured):
     def step(self) -> None:
         """Change the net's parameters by its gradients."""
         self.steps += 1
-        kernels = backend.load(self.net.device)
-        if kernels is not self._kernels:  # the net was moved
-            moved = {name: kernels.from_host(self._kernels.to_host(x)) for name, x in self._averages.items()}
-            self._kernels, self._averages = kernels, moved
-        self._update(kernels)
+        self._follow()
+        factors = self._factors(self.steps)
+        if self._factors_there is None:
+            self._row = np.zeros(len(factors), self.net.dtype)
+            self._factors_there = self._kernels.from_host(self._row)
+        self._row[:] = factors
+        self._kernels.write(self._row, self._factors_there)
+        self._update(self._factors_there)
 
-    def _update(self, kernels: Any) -> None:
-        """One step's kernel; `steps` counts it already."""
+    def _follow(self) -> None:
+        """Bring the running averages to where the net is."""
+        kernels = backend.load(self.net.device)
+        if kernels is not self._kernels:
+            moved = {name: kernels.from_host(self._kernels.to_host(x)) for name, x in self._averages.items()}
+            self._kernels, self._averages, self._factors_there = kernels, moved, None
+
+    def _factors(self, step: int) -> tuple[float, ...]:
+        """The numbers of step 1, 2, ... that the kernel takes."""
+        raise NotImplementedError
+
+    def _update(self, factors: Array) -> None:
+        """One step's kernel."""
         raise NotImplementedError
 
     def state_dict(self) -> dict[str, Array]:
@@ -187,24 +202,15 @@ class Adam(Optimizer):
         """What a parameter is multiplied with, and how much of it is added to its gradient."""
         return 1.0, self.weight_decay
 
-    def _update(self, kernels: Any) -> None:
+    def _factors(self, step: int) -> tuple[float, ...]:
         beta1, beta2 = self.betas
-        scale = math.sqrt(1 - beta2**self.steps)
-        keep, decay = self._decay()
-        number = self.net.dtype.type  # after the subtractions: float32 has no 1 - beta2 to more than five digits
-        kernels.adam(
-            self.net.vector,
-            self.net.gradient_vector,
-            self._averages["m"],
-            self._averages["v"],
-            number(self.lr * scale / (1 - beta1**self.steps)),
-            number(beta2),
-            number(1 - beta1),
-            number(1 - beta2),
-            number(self.eps * scale),
-            number(keep),
-            number(decay),
-        )
+        scale = math.sqrt(1 - beta2**step)
+        size = self.lr * scale / (1 - beta1**step)
+        return size, beta2, 1 - beta1, 1 - beta2, self.eps * scale, *self._decay()
+
+    def _update(self, factors: Array) -> None:
+        m, v = self._averages["m"], self._averages["v"]
+        self._kernels.adam(self.net.vector, self.net.gradient_vector, m, v, factors)
 
 
 class AdamW(Adam):
@@ -280,21 +286,16 @@ class SGD(Optimizer):
             raise ValueError("nesterov needs a momentum above 0; got 0")
         self.nesterov = nesterov
 
-    def _update(self, kernels: Any) -> None:
-        number = self.net.dtype.type
-        kernels.sgd(
-            self.net.vector,
-            self.net.gradient_vector,
-            self._averages["b"],
-            number(self.lr),
-            number(self.momentum),
-            number(self.weight_decay),
-            self.nesterov,
-        )
+    def _factors(self, step: int) -> tuple[float, ...]:
+        return self.lr, self.momentum, self.weight_decay
+
+    def _update(self, factors: Array) -> None:
+        vector, gradients = self.net.vector, self.net.gradient_vector
+        self._kernels.sgd(vector, gradients, self._averages["b"], factors, self.nesterov)
 
 
 def clip_grad_norm(net: Network, max_norm: float) -> float:
-    """Scale all gradients of a net down to a norm, eq. (1), between net.backward and optimizer.step.
+    """Scale all gradients of a net down to a norm, eq. (e), between net.backward and optimizer.step.
 
     Parameters
     ----------
@@ -323,13 +324,10 @@ def clip_grad_norm(net: Network, max_norm: float) -> float:
     """
     if max_norm != math.inf:
         max_norm = _check_number("max_norm", max_norm)
-    gradients = check_net(net).gradient_vector
-    kernels = backend.load(net.device)
-    norm = math.sqrt(kernels.sum_of_squares(gradients))
-    factor = max_norm / (norm + 1e-6)
-    if not factor >= 1:  # NaN too
-        kernels.scale(gradients, net.dtype.type(factor))
-    return norm
+    kernels = check_net(net)._kernels
+    norm = net._work.empty("norm", (1,), np.float64)
+    kernels.clip_norm(net.gradient_vector, max_norm, norm)
+    return float(kernels.to_host(norm)[0])
 
 
 def clip_grad_value(net: Network, value: float) -> None:
@@ -401,7 +399,7 @@ class Schedule(_Configured):
 
 
 class StepLR(Schedule):
-    """Multiply the learning rate by gamma each step_size epochs, eq. (2).
+    """Multiply the learning rate by gamma each step_size epochs, eq. (1).
 
     Parameters
     ----------
@@ -435,7 +433,7 @@ class StepLR(Schedule):
 
 
 class CosineAnnealingLR(Schedule):
-    """Let the learning rate fall to eta_min along half a cosine of T_max epochs, eq. (3), and rise again after it.
+    """Let the learning rate fall to eta_min along half a cosine of T_max epochs, eq. (2), and rise again after it.
 
     Parameters
     ----------

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,34 +15,11 @@ from .datasets import Dataset, Loader, Samples
 from .functional import accuracy_membrane, accuracy_rate
 from .layers.base import Array, check_size
 from .network import Network, check_net
-from .optim import Schedule, clip_grad_norm
+from .optim import Schedule
 from .regression import RegressionDataset
+from .steps import ACCURACY, DeviceSteps, HostSteps, Loss, Measured, Metric, Optimizer, steps_of
 
-WATCH = 8  # steps from one look at firing rates, and at what the bar tells, to the next: each would cost 3% of a step
 ACCURACIES = {"spk": accuracy_rate, "mem": accuracy_membrane}  # by the output that the loss reads
-
-ACCURACY = "accuracy"  # what is measured where there are labels, whether metrics are asked for or not
-Metric = Callable[[Array, Array], float]  # of the output that the loss reads and the targets: a mean over the samples
-
-
-class Loss(Protocol):
-    """Value and gradient for an output (T, B, C) and targets; `output` is "spk" or "mem", the one it reads."""
-
-    @property
-    def output(self) -> str: ...
-
-    def __call__(self, output: Array, targets: npt.ArrayLike, /) -> tuple[float, Array]: ...
-
-
-class Optimizer(Protocol):
-    """Changes the parameters of `net` by its gradients."""
-
-    @property
-    def net(self) -> Network: ...
-
-    def step(self) -> None: ...
-
-    def state_dict(self) -> dict[str, Array]: ...
 
 
 @dataclass(frozen=True)
@@ -109,14 +86,13 @@ class _Tally:
         self._rated = 0
         self._rates: dict[str, float] = {}
 
-    def add(self, samples: int, loss: float, measured: dict[str, float]) -> None:
-        self.samples += samples
-        self._loss += loss * samples
-        _accumulate(self._sums, measured, samples)
-
-    def add_rates(self, samples: int, rates: dict[str, float]) -> None:
-        self._rated += samples
-        _accumulate(self._rates, rates, samples)
+    def add(self, measured: Measured) -> None:
+        self.samples += measured.samples
+        self._loss += measured.loss * measured.samples
+        _accumulate(self._sums, measured.measures, measured.samples)
+        if measured.rates is not None:
+            self._rated += measured.samples
+            _accumulate(self._rates, measured.rates, measured.samples)
 
     @property
     def loss(self) -> float:
@@ -217,7 +193,10 @@ def fit(
     measures = _measures(loader.dataset, loss_fn, metrics)
 
     history = History()
-    buffers = _buffers(loader.dataset, loader.batch_size)
+    steps = steps_of(net, loader.dataset, loss_fn, measures, loader.batch_size, optimizer, clip)
+    if validation is not None:
+        size = min(loader.batch_size, len(validation))
+        validated = steps_of(net, validation, loss_fn, _measures(validation, loss_fn, metrics), size)
     for epoch in range(1, epochs + 1):
         losses = np.empty(len(loader))
         tally = _Tally()
@@ -230,13 +209,12 @@ def fit(
         )
         begun = time.perf_counter()
         with bar:
-            for step, indices in enumerate(loader.indices(loader.epoch)):
-                x, y = _gathered(loader.dataset, indices, buffers)
-                losses[step], measured = _train_step(net, loss_fn, optimizer, measures, x, y, clip)
-                tally.add(len(indices), losses[step], measured)
+            order = loader.order(loader.epoch)[: len(loader) * loader.batch_size]
+            for step, measured in enumerate(steps.run(order)):
+                losses[step] = measured.loss
+                tally.add(measured)
                 bar.update()
-                if step % WATCH == 0:
-                    tally.add_rates(len(indices), net.firing_rates())
+                if measured.rates is not None:
                     bar.set_postfix_str(str(tally), refresh=False)
         _check_finite(epoch, losses, net, optimizer)
         if schedule is not None:
@@ -249,7 +227,7 @@ def fit(
         _append(history.metrics, tally.metrics)
         _append(history.rates, tally.rates)
         if validation is not None:
-            result = evaluate(net, validation, loss_fn, loader.batch_size, metrics=metrics)
+            result = _evaluated(net, validation, validated)
             assert result.loss is not None
             history.validation_loss.append(result.loss)
             if result.accuracy is not None:
@@ -295,78 +273,21 @@ def evaluate(
     _check_dataset("dataset", dataset, net)
     measures = _measures(dataset, loss_fn, metrics)
     size = min(check_size("batch_size", batch_size), len(dataset))
+    return _evaluated(net, dataset, steps_of(net, dataset, loss_fn, measures, size))
+
+
+def _evaluated(net: Network, dataset: Samples, steps: HostSteps | DeviceSteps) -> Evaluation:
+    """The evaluation of a net over a data set by these steps."""
+    tally = _Tally()
     training = net.training
     net.eval()
     try:
-        return _evaluated(net, dataset, loss_fn, size, measures)
+        for measured in steps.run(np.arange(len(dataset))):
+            tally.add(measured)
     finally:
         net.train(training)
-
-
-def _evaluated(
-    net: Network, dataset: Samples, loss_fn: Loss | None, size: int, measures: dict[str, Metric]
-) -> Evaluation:
-    """The evaluation of a net that is in the mode for it."""
-    tally = _Tally()
-    buffers = _buffers(dataset, size)
-    every = np.arange(len(dataset))
-    for begin in range(0, len(dataset), size):
-        x, y = _gathered(dataset, every[begin : begin + size], buffers)
-        output = _output(net, loss_fn, x)
-        loss = 0.0 if loss_fn is None else loss_fn(output, y)[0]
-        samples = min(size, len(dataset) - begin)
-        tally.add(samples, loss, {name: measure(output, y) for name, measure in measures.items()})
-        tally.add_rates(samples, net.firing_rates())
-        del output  # so that the next batch uses its memory
-    mean_loss = None if loss_fn is None else tally.loss
+    mean_loss = None if steps.loss_fn is None else tally.loss
     return Evaluation(tally.accuracy, mean_loss, tally.rates, tally.samples, tally.metrics)
-
-
-def _train_step(
-    net: Network,
-    loss_fn: Loss,
-    optimizer: Optimizer,
-    measures: dict[str, Metric],
-    x: Array,
-    y: Array,
-    clip: float | None = None,
-) -> tuple[float, dict[str, float]]:
-    """The loss of a batch and what is measured on it, and one step of the optimizer.
-
-    A function of its own: what it holds of the net's work arrays is let go of at its end, and used by the next step.
-    """
-    output = _output(net, loss_fn, x)
-    loss, gradient = loss_fn(output, y)
-    measured = {name: measure(output, y) for name, measure in measures.items()}
-    if loss_fn.output == "mem":
-        net.backward(dmem=gradient)
-    else:
-        net.backward(dspk=gradient)
-    if clip is not None:
-        clip_grad_norm(net, clip)
-    optimizer.step()
-    return loss, measured
-
-
-def _output(net: Network, loss_fn: Loss | None, x: Array) -> Array:
-    """The output of the net that the loss reads."""
-    spk, mem = net.forward(x)
-    return mem if loss_fn is not None and loss_fn.output == "mem" else spk
-
-
-def _buffers(dataset: Samples, batch_size: int) -> list[Array]:
-    """Arrays for one batch."""
-    return [np.empty(shape, dtype) for shape, dtype in dataset.layout(batch_size)]
-
-
-def _gathered(dataset: Samples, indices: Array, buffers: list[Array]) -> tuple[Array, Array]:
-    """The samples at `indices`, in the buffers."""
-    layouts = dataset.layout(len(indices))
-    x, y = (
-        memory.reshape(-1)[: math.prod(shape)].reshape(shape)
-        for memory, (shape, _) in zip(buffers, layouts, strict=True)
-    )
-    return dataset.batch(indices, out=(x, y))
 
 
 def _loader(train: Any, batch_size: int | None, seed: int | None) -> Loader:

@@ -12,6 +12,28 @@ import numpy as np
 
 from snnumba.kernels import cpu, rules
 
+
+class Host:
+    """What kernels do that have no CPU kernel beside them."""
+
+    @staticmethod
+    def begin_step(k, order, size, picked, table, factors):
+        picked[:] = order[k[0] * size : k[0] * size + len(picked)]
+        factors[:] = table[k[0]]
+
+    @staticmethod
+    def record(values, k, column, out):
+        out[k[0], column] = values.sum()
+
+    @staticmethod
+    def count_right(x, labels, k, column, out):
+        out[k[0], column] = (x[0].argmax(1) == labels).sum()
+
+    @staticmethod
+    def end_step(k):
+        k += 1
+
+
 Value = Any  # an argument, or a function that makes it from a module of kernels
 
 
@@ -50,7 +72,7 @@ class Case:
                 module = getattr(kernels, file, None)
                 if hasattr(module, constant):
                     stack.enter_context(patch.object(module, constant, size))
-            function = getattr(kernels, self.kernel)
+            function = getattr(kernels, self.kernel, None) or getattr(Host, self.kernel)
             if self.surrogate is not None:
                 function = function(self.surrogate)
             return function(*arguments.values())
@@ -88,15 +110,14 @@ def optimizer_cases(rng: np.random.Generator) -> Iterator[Case]:
     f = np.float32
     for size in (8, 24):
         p, g, m, v = (rng.normal(size=size).astype(f) for _ in range(4))
-        rest = {"step": f(1e-2), "beta2": f(0.999), "rest1": f(0.1), "rest2": f(1e-3), "eps": f(1e-8)}
-        rest |= {"keep": f(0.99), "decay": f(0.01)}
-        yield Case("adam", f"P{size}", {"parameters": p, "gradients": g, "m": m, "v": v * v, **rest})
+        factors = np.array([1e-2, 0.999, 0.1, 1e-3, 1e-8, 0.99, 0.01], f)  # step, beta2, rest1, rest2, eps, keep, decay
+        yield Case("adam", f"P{size}", {"parameters": p, "gradients": g, "m": m, "v": v * v, "factors": factors})
         for nesterov in (False, True):
-            rest = {"lr": f(0.1), "momentum": f(0.9), "decay": f(0.01), "nesterov": nesterov}
-            yield Case("sgd", f"P{size}-{nesterov}", {"parameters": p, "gradients": g, "buffer": m, **rest})
-        yield Case("scale", f"P{size}", {"x": p, "factor": f(0.3)})
+            given = {"buffer": m, "factors": np.array([0.1, 0.9, 0.01], f), "nesterov": nesterov}
+            yield Case("sgd", f"P{size}-{nesterov}", {"parameters": p, "gradients": g, **given})
         yield Case("clip", f"P{size}", {"x": p, "limit": f(0.3)})
-        yield Case("sum_of_squares", f"P{size}", {"x": p})
+        for limit in (0.3, 1e6):
+            yield Case("clip_norm", f"P{size}-{limit}", {"x": p, "limit": limit, "norm": empty(1, dtype=np.float64)})
 
 
 def batch_cases(rng: np.random.Generator) -> Iterator[Case]:
@@ -106,6 +127,22 @@ def batch_cases(rng: np.random.Generator) -> Iterator[Case]:
     for images in (rng.integers(0, 256, (7, 5), np.uint8), rng.random((7, 5), f)):
         given = {"images": images, "labels": labels, "indices": indices, **scaling}
         yield Case("gather", images.dtype.name, {**given, "x": empty(3, 5), "y": empty(3, dtype=np.int64)})
+
+
+def fill_cases(rng: np.random.Generator) -> Iterator[Case]:
+    yield Case("fill", "", {"x": empty(3, 2, 5), "value": np.float32(0.3)})
+
+
+def step_cases(rng: np.random.Generator) -> Iterator[Case]:
+    f, k = np.float32, np.array([2])
+    given = {"k": k, "order": rng.permutation(12), "size": 4, "picked": empty(3, dtype=np.int64)}
+    yield Case("begin_step", "", given | {"table": rng.random((3, 7), f), "factors": empty(7)})
+    for values in (dyadic(rng, (5, 3)), rng.integers(0, 9, 11)):
+        given = {"values": values, "k": k, "column": 1, "out": empty(3, 2, dtype=values.dtype)}
+        yield Case("record", values.dtype.name, given)
+    x, labels = rng.integers(0, 3, (1, 70, 4)).astype(f), rng.integers(0, 4, 70)
+    yield Case("count_right", "", {"x": x, "labels": labels, "k": k, "column": 0, "out": empty(3, 2, dtype=np.int64)})
+    yield Case("end_step", "", {"k": k})
 
 
 def bits_cases(rng: np.random.Generator) -> Iterator[Case]:
@@ -516,12 +553,15 @@ def windows_of(where: tuple[Any, ...], batch: int) -> dict[str, Value]:
 
 def dropout_cases(rng: np.random.Generator) -> Iterator[Case]:
     steps, batch, n = 3, 2, 70
-    common = {"key": np.uint64(7), "call": np.uint64(3), "limit": np.uint64(2**62), "scale": np.float32(4 / 3)}
+    common = {"key": np.uint64(7), "call": np.array([3], np.uint64)}
+    common |= {"limit": np.uint64(2**62), "scale": np.float32(4 / 3)}
     x, events = dyadic(rng, (steps, batch, n)), packed(spikes(rng, (steps, batch, n)))
     for first, bits in ((x, None), (x[:1], None), (None, events)):
         label = "bits" if first is None else f"T{len(first)}"
         given = {"x": first, "bits": bits} | common
         yield Case("dropout_forward", label, given | {"out": empty(steps, batch, n)})
+    counts = {"counter": np.array([3], np.uint64), "call": np.array([1], np.uint64)}
+    yield Case("next_call", "", counts)
     for length in (1, steps):
         yield Case("dropout_backward", f"T{length}", {"d": x} | common | {"dx": empty(length, batch, n)})
 
@@ -540,5 +580,7 @@ def all_cases() -> list[Case]:
         conv_cases,
         pool_cases,
         dropout_cases,
+        fill_cases,
+        step_cases,
     )
     return [case for k, family in enumerate(families) for case in family(np.random.default_rng(k))]

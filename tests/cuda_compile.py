@@ -29,7 +29,10 @@ from snnumba.kernels import cuda
 from snnumba.kernels.cuda import lif
 
 ARCHITECTURES = {"sm_90a": (9, 0, "a"), "sm_80": (8, 0)}
-FLOAT64 = {"add_squares": "sums squares in float64, as on the CPU"}
+FLOAT64 = {
+    "add_squares": "sums squares in float64, as on the CPU",
+    "scale_to_norm": "takes the root of that sum",
+}
 MOST_REGISTERS = 65536 // lif.MOST_TOGETHER  # of a thread, so that a block of the most threads has enough
 USAGE = re.compile(r"REG:(\d+) STACK:(\d+) SHARED:(\d+) LOCAL:(\d+)")
 

@@ -120,6 +120,45 @@ def test_fit_and_evaluate_take_a_net_on_the_device() -> None:
     assert histories[1].rates == histories[0].rates
 
 
+STEPS = {
+    "clipped": {"clip": 0.1},
+    "last batch short": {"drop_last": False},
+    "sgd": {"optimizer": lambda net: optim.SGD(net, lr=0.1, momentum=0.9, weight_decay=0.1, nesterov=True)},
+    "own metric": {"metrics": {"share": lambda spk, y: float(on_host(spk).mean())}},
+    "dropout": {"dropout": True},
+    "population": {"loss_fn": SF.ce_count_loss(population_code=True, num_classes=3), "outputs": 6},
+    "sparse": {"loss_fn": SF.mse_count_loss(0.8, 0.2) + SF.l1_rate_sparsity(0.1)},
+    "membrane": {"loss_fn": SF.mse_membrane_loss(on_target=1.05, off_target=0.2)},
+    "weights of labels": {"loss_fn": SF.ce_rate_loss(weight=[1, 2, 3])},
+}
+
+
+@pytest.mark.filterwarnings("ignore:overflow encountered in scalar:RuntimeWarning")  # random bits wrap round
+@pytest.mark.parametrize("name", STEPS)
+def test_steps_on_the_device_measure_and_learn_what_the_cpu_does(name: str) -> None:
+    options = {"loss_fn": LOSSES["count"], "optimizer": lambda net: optim.Adam(net, lr=0.02)} | STEPS[name]
+    images = np.random.default_rng(0).integers(0, 256, (14, 2, 3), np.uint8)
+    data = snn.datasets.Dataset(images, np.arange(14) % 3)
+    found, more = {}, {key: options[key] for key in ("clip", "metrics") if key in options}
+    for device in ("cpu", "cuda"):
+        outputs = options.get("outputs", 3)
+        dropout = [snn.Dropout(0.2)] if "dropout" in options else []
+        layers = [snn.Linear(6, 5), snn.Leaky(0.9, threshold=0.2), *dropout, snn.Linear(5, outputs), snn.Leaky(0.9)]
+        net = snn.Network(*layers, num_steps=4, device=device, seed=0)
+        optimizer, loss_fn = options["optimizer"](net), options["loss_fn"]
+        loader = snn.datasets.Loader(data, 4, drop_last=options.get("drop_last", True))
+        schedule = optim.StepLR(optimizer, 1, 0.5)
+        history = snn.fit(net, loader, loss_fn, optimizer, 2, data, schedule=schedule, **more)
+        found[device] = history, net.state_dict(), optimizer.state_dict()
+    (expected, weights, state), (got, moved, moved_state) = found.values()
+    for field in ("loss", "accuracy", "validation_loss", "validation_accuracy"):
+        assert relative_error(np.array(getattr(got, field)), np.array(getattr(expected, field))) < ROUNDING, field
+    assert got.rates == expected.rates
+    assert got.metrics == expected.metrics
+    for key, x in (weights | state).items():
+        assert relative_error((moved | moved_state)[key], x) < ROUNDING, key
+
+
 def test_a_net_and_its_optimizer_move_between_devices_and_go_on() -> None:
     losses = []
     for route in (["cpu"] * 4, ["cuda", "cuda", "cpu", "cuda"]):

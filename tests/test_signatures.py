@@ -14,7 +14,11 @@ ON_THE_HOST = {
     "available_threads": "threads of the CPU",
     "cache_folder": "the CPU kernels' machine code",
 }
-ONLY_THERE = {"what_is_missing": "asked before any other"}
+ONLY_THERE = {
+    "what_is_missing": "asked before any other",
+    **dict.fromkeys(("Graph", "graphs_missing"), "a CPU has no launches to put together"),
+    **dict.fromkeys(("begin_step", "count_right", "end_step", "free_memory", "record"), "on a CPU, the host is there"),
+}
 SCRIPT = """
 import json
 from test_signatures import signatures

@@ -10,6 +10,7 @@ from snnumba import digits, optim, training
 from snnumba import functional as SF
 from snnumba.datasets import Dataset, Loader
 from snnumba.regression import RegressionDataset
+from snnumba.steps import HostSteps
 
 
 @pytest.fixture(scope="module")
@@ -316,35 +317,23 @@ SMALL = 32_000
 @pytest.mark.parametrize("loss_fn", [count_loss(), SF.mse_membrane_loss(on_target=1.05, off_target=0.2)])
 def test_a_training_step_after_the_first_allocates_no_array(splits, loss_fn):
     net = tutorial_net(hidden=128, num_steps=10)
-    optimizer = optim.Adam(net)
-    buffers = training._buffers(splits[0], 128)
     measures = training._measures(splits[0], loss_fn, None)
-    indices = np.arange(128)
+    steps, indices = HostSteps(net, splits[0], loss_fn, measures, 128, optim.Adam(net)), np.arange(128)
     net.forward(splits[0].batch(indices)[0])
     assert net.layers[1].mem.nbytes > 20 * SMALL  # so that one array more would be seen
-
-    def step():
-        x, y = training._gathered(splits[0], indices, buffers)
-        training._train_step(net, loss_fn, optimizer, measures, x, y)
-
-    assert grown(step) < SMALL
+    assert grown(lambda: list(steps.run(indices))) < SMALL
 
 
 def test_a_training_step_on_targets_over_time_allocates_no_array():
     data, net, loss_fn = ramps(256, num_steps=100), membrane_net(num_steps=100), SF.mse_membrane_loss(True)
-    optimizer, buffers, indices = optim.Adam(net), training._buffers(data, 256), np.arange(256)
-    assert buffers[1].nbytes > 3 * SMALL  # so that one array more would be seen
-
-    def step():
-        x, y = training._gathered(data, indices, buffers)
-        training._train_step(net, loss_fn, optimizer, {}, x, y)
-
-    assert grown(step) < SMALL
+    steps, indices = HostSteps(net, data, loss_fn, {}, 256, optim.Adam(net)), np.arange(256)
+    assert data.batch(indices)[1].nbytes > 3 * SMALL  # so that one array more would be seen
+    assert grown(lambda: list(steps.run(indices))) < SMALL
 
 
 def test_evaluate_allocates_one_batch_however_many_there_are(splits):
     net = tutorial_net(hidden=128, num_steps=10)
-    x, y = training._buffers(splits[1], 100)
+    x, y = splits[1].batch(np.arange(100))
     assert grown(lambda: snn.evaluate(net, splits[1], count_loss(), 100), times=2) < x.nbytes + y.nbytes + SMALL
 
 

@@ -41,6 +41,7 @@ class Loss:
         self._work = Workspace()
         self._host = Workspace()  # for what is made of targets, before it goes to the output's device
         self._cast_weight = np.empty(0)
+        self._weights: tuple[Any, Array] | None = None  # the same, with the kernels for where it lies
 
     def __repr__(self) -> str:
         """As one would write it, defaults left out."""
@@ -77,21 +78,44 @@ class Loss:
             if output or targets are not such, or the weights are not C.
         """
         output = check_output(self.output, output)
-        kernels = backend.of(output)
-        if self._work.kernels is not kernels:
-            self._work = kernels.Workspace()
-        classes = self._reading.classes(self.output, output.shape[2])
-        weight = self._weights(classes, output.dtype)
+        classes = self._prepare(output)
         target = self._target(targets, output, classes)
-        x, spread = self._reading(output, self._work)
-        dx = self._work.empty("dx", x.shape, x.dtype)
-        loss, divisor = self._compare(x, target, weight, self._divisor(len(output)), dx)
-        gradient = spread(dx)
-        loss = kernels.to_host(loss)
+        (loss, divisor), gradient = self._compare(output, target)
+        loss = self._work.kernels.to_host(loss)
         if self.reduction == "none":
             loss /= loss.dtype.type(divisor)
             return loss, gradient
         return float(loss.sum()) / divisor, gradient
+
+    def terms(self, output: Array, labels: Array) -> tuple[list[tuple[Array, float]], Array]:
+        """The loss as sums over arrays, each with what it is to be divided by, and its gradient, without the host.
+
+        labels (B,) int64 lie where the output does, and are known to be classes. Only where `labelled`.
+        """
+        self._prepare(output)
+        term, gradient = self._compare(output, self._of_labels(labels, output))
+        return [term], gradient
+
+    @property
+    def labelled(self) -> bool:
+        """Whether `terms` can be had: targets are labels, and nothing needs to be known of those of a batch before."""
+        return self.reduction != "none"
+
+    def _prepare(self, output: Array) -> int:
+        """Bring work arrays to where an output is, and weights to its type; how many classes it has."""
+        kernels = backend.of(output)
+        if self._work.kernels is not kernels:
+            self._work = kernels.Workspace()
+        classes = self._reading.classes(self.output, output.shape[2])
+        self._weight_there(classes, output.dtype)
+        return classes
+
+    def _compare(self, output: Array, target: Array) -> tuple[tuple[Array, float], Array]:
+        """l and what its sum is to be divided by; the gradient of the output."""
+        x, spread = self._reading(output, self._work)
+        dx = self._work.empty("dx", x.shape, x.dtype)
+        term = self._criterion(x, target, self._divisor(len(output)), dx)
+        return term, spread(dx)
 
     def _divisor(self, steps: int) -> float:
         """D, of the T steps."""
@@ -101,19 +125,26 @@ class Loss:
         """The targets, checked, as the criterion takes them."""
         raise NotImplementedError
 
-    def _compare(self, x: Array, target: Array, weight: Array, divisor: float, dx: Array) -> tuple[Array, float]:
+    def _of_labels(self, labels: Array, output: Array) -> Array:
+        """The same for labels that lie where the output does."""
+        raise NotImplementedError
+
+    def _criterion(self, x: Array, target: Array, divisor: float, dx: Array) -> tuple[Array, float]:
         """l, and what its sum is to be divided by; dx written in full, divided by it."""
         raise NotImplementedError
 
-    def _weights(self, classes: int, dtype: np.dtype[Any]) -> Array:
-        """The weights of the classes in this dtype; 1 where none were given."""
+    def _weight_there(self, classes: int, dtype: np.dtype[Any]) -> None:
+        """Have the weights of the classes in this dtype, 1 where none were given, on the host and with the output."""
         if self.weight is not None and self.weight.shape != (classes,):
             raise ValueError(f"weight must be ({classes},), one per class; got {self.weight.shape}")
-        if self._cast_weight.shape != (classes,) or self._cast_weight.dtype != dtype:
-            self._cast_weight = np.ones(classes, dtype)
+        kernels, cast = self._work.kernels, self._cast_weight
+        if cast.shape != (classes,) or cast.dtype != dtype:
+            cast = self._cast_weight = np.ones(classes, dtype)
             if self.weight is not None:
-                self._cast_weight[:] = self.weight
-        return self._cast_weight
+                cast[:] = self.weight
+            self._weights = None
+        if self._weights is None or self._weights[0] is not kernels:
+            self._weights = kernels, kernels.from_host(cast)
 
 
 class SquaredError(Loss):
@@ -126,12 +157,16 @@ class SquaredError(Loss):
         raise NotImplementedError
 
     def _target(self, targets: npt.ArrayLike, output: Array, classes: int) -> Array:
+        labels = check_labels("targets", targets, output.shape[1], classes)
+        return self._of_labels(self._work.kernels.from_host(labels), output)
+
+    def _of_labels(self, labels: Array, output: Array) -> Array:
         steps, batch, outputs = output.shape
-        labels = check_labels("targets", targets, batch, classes)
+        classes = self._reading.classes(self.output, outputs)
         on, off = self._levels(steps, outputs, classes)
         target: Array = self._work.empty("target", (1, batch, classes), output.dtype)
-        number, kernels = output.dtype.type, self._work.kernels
-        kernels.class_targets(kernels.from_host(labels), number(on), number(off), target)
+        number = output.dtype.type
+        self._work.kernels.class_targets(labels, number(on), number(off), target)
         return target
 
     def _copied_target(self, targets: Array, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
@@ -145,14 +180,14 @@ class SquaredError(Loss):
         moved: Array = self._work.kernels.from_host(target)
         return moved
 
-    def _compare(self, x: Array, target: Array, weight: Array, divisor: float, dx: Array) -> tuple[Array, float]:
+    def _criterion(self, x: Array, target: Array, divisor: float, dx: Array) -> tuple[Array, float]:
         _, batch, classes = x.shape
         if self.reduction == "mean":
             divisor *= batch * classes
         loss = self._work.empty("loss", (batch, classes), x.dtype)
         number = x.dtype.type
-        kernels = self._work.kernels
-        weight = kernels.from_host(weight)
+        assert self._weights is not None
+        kernels, weight = self._weights
         kernels.squared_error(x, target, weight, number(self.tolerance), number(2 / divisor), dx, loss)
         return loss, divisor
 
@@ -160,19 +195,31 @@ class SquaredError(Loss):
 class CrossEntropy(Loss):
     """Eqs. (5) and (7): against labels (B,)."""
 
-    def _target(self, targets: npt.ArrayLike, output: Array, classes: int) -> Array:
-        return check_labels("targets", targets, output.shape[1], classes)
+    _sum_of_weights: float | None = None  # of the labels of the batch; None: each is 1
 
-    def _compare(self, x: Array, target: Array, weight: Array, divisor: float, dx: Array) -> tuple[Array, float]:
-        kernels = self._work.kernels
+    @property
+    def labelled(self) -> bool:
+        return super().labelled and (self.weight is None or self.reduction == "sum")  # else (7) needs sum_B w[y]
+
+    def _target(self, targets: npt.ArrayLike, output: Array, classes: int) -> Array:
+        labels = check_labels("targets", targets, output.shape[1], classes)
+        self._sum_of_weights = None
+        if self.weight is not None and self.reduction == "mean":
+            counted = self._host.empty("weights", labels.shape, output.dtype)
+            self._cast_weight.take(labels, out=counted, mode="clip")  # "raise" would make an array
+            self._sum_of_weights = float(counted.sum()) or 1.0
+        return self._of_labels(self._work.kernels.from_host(labels), output)
+
+    def _of_labels(self, labels: Array, output: Array) -> Array:
+        return labels
+
+    def _criterion(self, x: Array, target: Array, divisor: float, dx: Array) -> tuple[Array, float]:
         loss = self._work.empty("loss", target.shape, x.dtype)
         if self.reduction == "mean":
-            counted = self._host.empty("weights", target.shape, x.dtype)
-            weight.take(target, out=counted, mode="clip")  # "raise" would make an array
-            divisor *= float(counted.sum()) or 1.0
-        kernels.cross_entropy(
-            x, kernels.from_host(target), kernels.from_host(weight), x.dtype.type(1 / divisor), dx, loss
-        )
+            divisor *= self._sum_of_weights or len(loss)
+        assert self._weights is not None
+        kernels, weight = self._weights
+        kernels.cross_entropy(x, target, weight, x.dtype.type(1 / divisor), dx, loss)
         return loss, divisor
 
 

@@ -108,6 +108,10 @@ class mse_membrane_loss(SquaredError):
     def _divisor(self, steps: int) -> float:
         return steps
 
+    @property
+    def labelled(self) -> bool:
+        return super().labelled and not self.time_var_targets
+
     def _levels(self, steps: int, outputs: int, classes: int) -> tuple[float, float]:
         return class_levels(self.on_target, self.off_target)
 
@@ -166,6 +170,10 @@ class mse_temporal_loss(SquaredError):
 
     def _divisor(self, steps: int) -> float:
         return steps * steps
+
+    @property
+    def labelled(self) -> bool:
+        return super().labelled and not self.target_is_time
 
     # What is read is -f, so targets are turned round as well.
     def _levels(self, steps: int, outputs: int, classes: int) -> tuple[float, float]:

@@ -4,9 +4,8 @@ A regularizer is called with an output (T, B, C), gives a value and the gradient
 `output`, "spk" or "mem", the one it is for. `loss_fn + regularizer` is the loss with both added.
 """
 
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
-import numpy as np
 import numpy.typing as npt
 
 from .. import backend
@@ -64,11 +63,19 @@ class l1_rate_sparsity:
         """
         spk = check_output("spk", spk)
         kernels = backend.of(spk)
+        return self.Lambda * float(kernels.to_host(spk).sum()), self._gradient(spk)
+
+    def terms(self, spk: Array) -> tuple[list[tuple[Array, float]], Array]:
+        """As Loss.terms."""
+        return [(spk, 1 / self.Lambda)] if self.Lambda else [], self._gradient(spk)
+
+    def _gradient(self, spk: Array) -> Array:
+        kernels = backend.of(spk)
         if self._work.kernels is not kernels:
             self._work = kernels.Workspace()
         gradient = self._work.empty("gradient", spk.shape, spk.dtype)
-        kernels.write(np.asarray(self.Lambda), gradient)
-        return self.Lambda * float(kernels.to_host(spk).sum()), gradient
+        kernels.fill(gradient, spk.dtype.type(self.Lambda))
+        return gradient
 
 
 class Regularized:
@@ -92,6 +99,18 @@ class Regularized:
 
     def __add__(self, regularizer: Any) -> "Regularized":
         return Regularized(self, regularizer)
+
+    @property
+    def labelled(self) -> bool:
+        """As Loss.labelled."""
+        return getattr(self.loss_fn, "labelled", False) and hasattr(self.regularizer, "terms")
+
+    def terms(self, output: Array, labels: Array) -> tuple[list[tuple[Array, float]], Array]:
+        """As Loss.terms."""
+        losses, gradient = cast(Any, self.loss_fn).terms(output, labels)
+        more, extra = self.regularizer.terms(output)
+        backend.of(gradient).add(gradient, extra, gradient)
+        return [*losses, *more], gradient
 
     def __call__(self, output: Array, targets: npt.ArrayLike) -> tuple[float, Array]:
         """As of the loss."""

@@ -251,6 +251,7 @@ def surrogate(x, kind, a, b):
 #    (b) AdamW: p *= keep = 1 - lr decay, then (a) with decay = 0       Loshchilov and Hutter 2019, arXiv:1711.05101
 #    (c) SGD:   g += decay p,   b = momentum b + g,   p -= lr b, or with nesterov lr (g + momentum b)
 #    (d) clip:  g = min(max(g, -limit), limit)
+#    (e) norm:  g *= min(1, limit / (|g| + 1e-6)),   |g|^2 = sum g^2
 
 
 def adam(p, m, v, g, step, beta2, rest1, rest2, eps, keep, decay):
@@ -283,6 +284,12 @@ def clamp(g, limit):
     if g < -limit:
         return -limit
     return g
+
+
+def norm_factor(norm, limit):
+    """Eq. (e): what the gradients are multiplied by, in float64; a NaN stays one."""
+    factor = limit / (norm + type(norm)(1e-6))
+    return type(norm)(1) if factor >= 1 else factor
 
 
 # Random bits without a state: number n of a stream is the same whoever computes it.

@@ -198,9 +198,13 @@ class Layer:
             if parameter.gradient is not None:
                 parameter.gradient = kernels.from_host(np.zeros(parameter.value.shape, self._dtype))
         for part in self._all():
-            part._kernels = kernels
-            part._work = kernels.Workspace()
-            part._forget()
+            part._move(kernels)
+
+    def _move(self, kernels: Any) -> None:
+        """Work with these kernels from now on, on arrays of their own."""
+        self._kernels = kernels
+        self._work = kernels.Workspace()
+        self._forget()
 
     def _forget(self) -> None:
         """Forget the last forward pass."""

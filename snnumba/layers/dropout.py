@@ -36,7 +36,7 @@ class Dropout(Stateless):
         if isinstance(p, bool) or not isinstance(p, int | float | np.number) or not 0 <= p <= 1:
             raise ValueError(f"p must be a number from 0 to 1; got {p!r}")
         self.p = float(p)
-        self._calls = 0  # in training
+        self._calls = np.zeros(1, np.uint64)  # in training; where the layer is
 
     def __repr__(self) -> str:
         return f"Dropout({self.p})"
@@ -49,6 +49,10 @@ class Dropout(Stateless):
         self._key = rng.integers(1 << 64, dtype=np.uint64)
         return {}
 
+    def _move(self, kernels: Any) -> None:
+        self._calls = kernels.from_host(self._kernels.to_host(self._calls))
+        super()._move(kernels)
+
     def _run(self, x: Array | Spikes, steps: int) -> Array | Spikes:
         self._build()
         self._tape = {}  # lets go of its arrays
@@ -56,8 +60,9 @@ class Dropout(Stateless):
             return x
         limit, scale = min(int(self.p * 2**64), 2**64 - 1), 1 / (1 - self.p) if self.p < 1 else 0
         shape, (times, batch), rows, bits = as_rows(x)
-        arguments = self._key, np.uint64(self._calls), np.uint64(limit), self.dtype.type(scale)
-        self._calls += 1
+        call = self._work.empty("call", (1,), np.uint64)
+        self._kernels.next_call(self._calls, call)
+        arguments = self._key, call, np.uint64(limit), self.dtype.type(scale)
         self._tape = {"x shape": (times, batch, *shape), "arguments": arguments}
         y: Array = self._work.empty("y", (steps, batch, *shape), self.dtype)
         self._kernels.dropout_forward(rows, bits, *arguments, y.reshape(steps, batch, -1))

@@ -175,10 +175,14 @@ class Spiking(Layer):
         """
         if not self._tape:
             raise RuntimeError("firing_rate needs a forward pass before it")
+        return int(self._kernels.to_host(self._counts()).sum()) / int(self._tape["mem"].size)
+
+    def _counts(self) -> Array:
+        """How many spikes each sample had in the last forward pass."""
         bits = self._tape["spikes"].bits
-        counts = self._work.empty("counts", bits.shape[1:2], np.int64)
+        counts: Array = self._work.empty("counts", bits.shape[1:2], np.int64)
         self._kernels.count_bits(bits, counts)
-        return int(self._kernels.to_host(counts).sum()) / int(self._tape["mem"].size)
+        return counts
 
     @property
     def mem(self) -> Array:
@@ -203,7 +207,7 @@ class Spiking(Layer):
             shape = self._tape["shape"]
             self._kernels.sum_shared(self._tape[partial], shape, parameter.value, clipped, add, parameter.gradient)
         elif not add:
-            parameter.gradient[...] = 0
+            self._kernels.fill(parameter.gradient, self.dtype.type(0))
 
 
 def as_numbers(name: str, x: npt.ArrayLike, dtype: np.dtype[Any]) -> Array:

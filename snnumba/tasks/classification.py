@@ -10,7 +10,7 @@ from .. import functional as SF
 from ..datasets import Samples
 from ..layers import Linear, RLeaky
 from ..layers.base import Layer
-from ..training import Loss
+from ..steps import Loss
 from .task import Task
 
 # The losses by their names here: what makes one, and its options with the tutorial's values.

@@ -23,7 +23,7 @@ from ..kernels.cpu import Workspace
 from ..layers import SLSTM, Leaky, Linear
 from ..layers.base import Array, Layer, check_seed, check_size
 from ..regression import RegressionDataset
-from ..training import Metric
+from ..steps import Metric
 from .task import Task
 
 LEAST_STEPS = 3  # for more than one step to answer at

@@ -7,7 +7,7 @@ import numpy as np
 
 from ..datasets import Samples
 from ..layers.base import Layer, check_size
-from ..training import Loss, Metric
+from ..steps import Loss, Metric
 from .memory import check_memory
 
 # What a step of training keeps, in numbers: of a parameter its gradient, averages and copies, of a neuron at each step

@@ -22,7 +22,7 @@ from ..kernels.cpu import Workspace
 from ..layers import Leaky, Linear
 from ..layers.base import Array, Layer, check_seed, check_size
 from ..regression import RegressionDataset
-from ..training import Metric
+from ..steps import Metric
 from .task import Task
 
 MODES = ("linear", "sqrt")

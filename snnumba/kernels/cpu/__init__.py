@@ -15,7 +15,7 @@ from .dense import (
     sum_over_time,
     transpose,
 )
-from .dropout import dropout_backward, dropout_forward
+from .dropout import dropout_backward, dropout_forward, next_call
 from .lif import lif_backward, lif_backward_with, lif_forward, one_to_one_backward, rows_together
 from .loss import (
     at_step_backward,
@@ -28,7 +28,7 @@ from .loss import (
     squared_error,
 )
 from .lstm import lstm_backward, lstm_backward_with, lstm_forward
-from .optimizer import adam, clip, scale, sgd, sum_of_squares
+from .optimizer import adam, clip, clip_norm, sgd
 from .parameters import add_rows_of, flip, spread, sum_shared
 from .pool import (
     avg_pool_backward,
@@ -38,7 +38,7 @@ from .pool import (
     max_pool_spikes,
     pool_windows,
 )
-from .workspace import Workspace, aligned, as_array, check_array, from_host, outputs_first, to_host, write
+from .workspace import Workspace, aligned, as_array, check_array, fill, from_host, outputs_first, to_host, write
 
 __all__ = [
     "BLOCK",
@@ -58,6 +58,7 @@ __all__ = [
     "check_array",
     "class_targets",
     "clip",
+    "clip_norm",
     "conv_backward",
     "conv_forward",
     "conv_windows",
@@ -67,6 +68,7 @@ __all__ = [
     "cross_entropy",
     "dropout_backward",
     "dropout_forward",
+    "fill",
     "find_active",
     "first_spike_forward",
     "flip",
@@ -84,19 +86,18 @@ __all__ = [
     "max_pool_backward",
     "max_pool_forward",
     "max_pool_spikes",
+    "next_call",
     "num_words",
     "one_to_one_backward",
     "outputs_first",
     "peak_forward",
     "pool_windows",
     "rows_together",
-    "scale",
     "scale_neurons",
     "sgd",
     "spread",
     "squared_error",
     "sum_blocks",
-    "sum_of_squares",
     "sum_over_time",
     "sum_shared",
     "team",

@@ -1,7 +1,7 @@
 """Dropout: numbers left out at random, others for every step and sample.
 
     (1) out[t, b, n] = k x[t, b, n],  k = 1/(1 - p) where random_bits(r, (t B + b) N + n) >= p 2^64, else 0
-                                      r = random_bits(key, call)
+                                      r = random_bits(key, call[0])
     (2) dx[t, b, n]  = k d[t, b, n]                    summed over t where x is constant in time
 
 The bits, of rules.py, are computed again for (2), and are the same whichever thread computes them. Source: Srivastava
@@ -38,12 +38,13 @@ def dropout_forward(begin, end, x, bits, key, call, limit, scale, out):
     ----------
     x : (T, B, N) or (1, B, N) float, or None if it is 1 where bits are set
     bits : (T, B, ceil(N/64)) uint64, or None beside an x
-    key, call, limit : uint64               limit is p 2^64
+    key, limit : uint64                     limit is p 2^64
+    call : (1,) uint64                      the number of the call
     scale : float                           1/(1 - p)
     out : (T, B, N) float                   written in full
     """
     steps, batch, n = out.shape
-    stream = random_bits(key, call)
+    stream = random_bits(key, call[0])
     for b in range(begin, end):
         for t in range(steps):
             row, first = out[t, b], (t * batch + b) * n
@@ -58,7 +59,7 @@ def dropout_forward(begin, end, x, bits, key, call, limit, scale, out):
 def dropout_backward(begin, end, d, key, call, limit, scale, dx):
     """Eq. (2): d (T, B, N); dx (T, B, N) or (1, B, N) float, written in full; the others as in dropout_forward."""
     steps, batch, n = d.shape
-    stream = random_bits(key, call)
+    stream = random_bits(key, call[0])
     for b in range(begin, end):
         for t in range(dx.shape[0]):
             dx[t, b] = 0
@@ -66,4 +67,10 @@ def dropout_backward(begin, end, d, key, call, limit, scale, dx):
             add_kept(d[t, b], NO_BITS, stream, (t * batch + b) * n, limit, scale, dx[t if dx.shape[0] > 1 else 0, b])
 
 
-__all__ = ["dropout_backward", "dropout_forward"]
+def next_call(counter, call):
+    """call = counter, counter += 1; both (1,) uint64."""
+    call[0] = counter[0]
+    counter[0] += ONE
+
+
+__all__ = ["dropout_backward", "dropout_forward", "next_call"]

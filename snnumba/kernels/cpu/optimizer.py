@@ -1,31 +1,36 @@
 """Optimizers and gradient clipping over one flat vector; the rules and their equations are in rules.py."""
 
+import math
+
 import numpy as np
 
 from ._compile import kernel, part, rules
 
-adam_rule, sgd_rule, clamp_rule = rules.adam, rules.sgd, rules.clamp
+adam_rule, sgd_rule, clamp_rule, norm_factor = rules.adam, rules.sgd, rules.clamp, rules.norm_factor
 
 GRAIN = 1 << 17  # fewer numbers are done before a thread wakes
 
 
 @kernel(lambda parameters, *_: parameters.shape[0], grain=GRAIN)
-def adam(begin, end, parameters, gradients, m, v, step, beta2, rest1, rest2, eps, keep, decay):
+def adam(begin, end, parameters, gradients, m, v, factors):
     """One step of Adam or AdamW in place, eqs. (a) and (b).
 
-    parameters, gradients, m, v (P,) float; the others are floats of the same type.
+    parameters, gradients, m, v (P,) float; factors (7,) float: step, beta2, rest1, rest2, eps, keep, decay.
     """
+    step, beta2, rest1, rest2 = factors[0], factors[1], factors[2], factors[3]
+    eps, keep, decay = factors[4], factors[5], factors[6]
     p, g, m, v = parameters[begin:end], gradients[begin:end], m[begin:end], v[begin:end]  # from 0, to vectorise
     for i in range(p.shape[0]):
         p[i], m[i], v[i] = adam_rule(p[i], m[i], v[i], g[i], step, beta2, rest1, rest2, eps, keep, decay)
 
 
 @kernel(lambda parameters, *_: parameters.shape[0], grain=GRAIN)
-def sgd(begin, end, parameters, gradients, buffer, lr, momentum, decay, nesterov):
+def sgd(begin, end, parameters, gradients, buffer, factors, nesterov):
     """One step of SGD in place, eq. (c).
 
-    parameters, gradients, buffer (P,) float; lr, momentum, decay floats of the same type; nesterov bool.
+    parameters, gradients, buffer (P,) float; factors (3,) float: lr, momentum, decay; nesterov bool.
     """
+    lr, momentum, decay = factors[0], factors[1], factors[2]
     p, g, b = parameters[begin:end], gradients[begin:end], buffer[begin:end]
     for i in range(p.shape[0]):
         p[i], b[i] = sgd_rule(p[i], b[i], g[i], lr, momentum, decay, nesterov)
@@ -33,7 +38,7 @@ def sgd(begin, end, parameters, gradients, buffer, lr, momentum, decay, nesterov
 
 @kernel(lambda x, *_: x.shape[0], grain=GRAIN)
 def scale(begin, end, x, factor):
-    """x *= factor; x (P,) float, factor a float of the same type."""
+    """x *= factor, a float of the type of x."""
     x = x[begin:end]
     for i in range(x.shape[0]):
         x[i] *= factor
@@ -74,4 +79,12 @@ def sum_of_squares(x):
     return ((a + b) + (c + d)) + ((e + f) + (g + h))
 
 
-__all__ = ["adam", "clip", "scale", "sgd", "sum_of_squares"]
+def clip_norm(x, limit, norm):
+    """Eq. (e) in place: x (P,) float, P a multiple of 8; norm (1,) float64, written in full: |x| as it was."""
+    norm[0] = math.sqrt(sum_of_squares(x))
+    factor = norm_factor(norm[0], limit)
+    if factor != 1:  # NaN is not, either
+        scale(x, x.dtype.type(factor))
+
+
+__all__ = ["adam", "clip", "clip_norm", "sgd"]

@@ -69,6 +69,11 @@ def write(x: Array, out: Array) -> None:
     out[...] = x
 
 
+def fill(x: Array, value: Any) -> None:
+    """x = value, a number of its type."""
+    x.fill(value)
+
+
 def outputs_first(x: Array) -> Array:
     """The view of an array whose last axis comes first."""
     view: Array = np.moveaxis(x, -1, 0)
@@ -154,4 +159,4 @@ def _references_when_free() -> tuple[int, int]:
 FREE = _references_when_free()
 
 
-__all__ = ["Workspace", "aligned", "as_array", "check_array", "from_host", "outputs_first", "to_host", "write"]
+__all__ = ["Workspace", "aligned", "as_array", "check_array", "fill", "from_host", "outputs_first", "to_host", "write"]

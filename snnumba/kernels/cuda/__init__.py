@@ -3,7 +3,7 @@
 Only backend.load("cuda") imports this package; it needs numba-cuda, or numba's simulator of it.
 """
 
-from ._driver import what_is_missing
+from ._driver import Graph, graphs_missing, what_is_missing
 from .batch import gather
 from .bits import count_bits, num_words, scale_neurons, unpack
 from .conv import TAPS, conv_backward, conv_forward, conv_windows, sum_blocks
@@ -17,7 +17,7 @@ from .dense import (
     sum_over_time,
     transpose,
 )
-from .dropout import dropout_backward, dropout_forward
+from .dropout import dropout_backward, dropout_forward, next_call
 from .lif import lif_backward, lif_backward_with, lif_forward, one_to_one_backward, rows_together
 from .loss import (
     at_step_backward,
@@ -30,7 +30,7 @@ from .loss import (
     squared_error,
 )
 from .lstm import lstm_backward, lstm_backward_with, lstm_forward
-from .optimizer import adam, clip, scale, sgd, sum_of_squares
+from .optimizer import adam, clip, clip_norm, sgd
 from .parameters import add_rows_of, flip, spread, sum_shared
 from .pool import (
     avg_pool_backward,
@@ -40,11 +40,14 @@ from .pool import (
     max_pool_spikes,
     pool_windows,
 )
+from .steps import begin_step, count_right, end_step, record
 from .workspace import (
     Workspace,
     aligned,
     as_array,
     check_array,
+    fill,
+    free_memory,
     from_host,
     outputs_first,
     team,
@@ -55,6 +58,7 @@ from .workspace import (
 __all__ = [
     "BLOCK",
     "TAPS",
+    "Graph",
     "Workspace",
     "adam",
     "add",
@@ -64,23 +68,30 @@ __all__ = [
     "at_step_backward",
     "avg_pool_backward",
     "avg_pool_forward",
+    "begin_step",
     "check_array",
     "class_targets",
     "clip",
+    "clip_norm",
     "conv_backward",
     "conv_forward",
     "conv_windows",
     "count_backward",
     "count_bits",
     "count_forward",
+    "count_right",
     "cross_entropy",
     "dropout_backward",
     "dropout_forward",
+    "end_step",
+    "fill",
     "find_active",
     "first_spike_forward",
     "flip",
+    "free_memory",
     "from_host",
     "gather",
+    "graphs_missing",
     "lif_backward",
     "lif_backward_with",
     "lif_forward",
@@ -93,19 +104,19 @@ __all__ = [
     "max_pool_backward",
     "max_pool_forward",
     "max_pool_spikes",
+    "next_call",
     "num_words",
     "one_to_one_backward",
     "outputs_first",
     "peak_forward",
     "pool_windows",
+    "record",
     "rows_together",
-    "scale",
     "scale_neurons",
     "sgd",
     "spread",
     "squared_error",
     "sum_blocks",
-    "sum_of_squares",
     "sum_over_time",
     "sum_shared",
     "team",

@@ -8,6 +8,7 @@ Python's, for tests without a GPU. Nothing here touches a device before the firs
 """
 
 import sys
+import warnings
 from collections.abc import Callable
 from functools import update_wrapper
 from importlib.util import find_spec
@@ -22,6 +23,7 @@ if not hasattr(np, "row_stack"):  # NumPy 2.5 has it no more; numba-cuda 0.30 as
 from numba import cuda as numba_cuda
 from numba import types
 from numba.core import config
+from numba.core.errors import NumbaPerformanceWarning
 
 from .. import rules as scalar_rules
 from ..cpu._compile import copied
@@ -76,12 +78,21 @@ class Kernel:
         self.source = function
         self.compiled = cuda.jit(**OPTIONS)(function)
         self._allowed: dict[Any, int] = {}
+        self._configured: dict[Any, Callable[..., None]] = {}
 
     def launch(self, grid: Any, block: Any, *args: Any, shared: int = 0) -> None:
         """Run a grid of blocks, each with so many bytes of shared memory whose size the kernel does not know."""
-        if shared > ALWAYS_SHARED and not SIMULATED:
+        if SIMULATED:
+            self.compiled[grid, block, 0, shared](*args)
+            return
+        if shared > ALWAYS_SHARED:
             self._allow(args, shared)
-        self.compiled[grid, block, 0, shared](*args)
+        key = grid, block, _stream.now, shared
+        if key not in self._configured:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", NumbaPerformanceWarning)  # that a small problem has few blocks
+                self._configured[key] = self.compiled[key]
+        self._configured[key](*args)
 
     def _allow(self, args: tuple[Any, ...], shared: int) -> None:
         """Let blocks have more shared memory than they get for the asking."""
@@ -138,6 +149,68 @@ def blocks(items: int, size: int) -> int:
     return -(-items // size)
 
 
+_stream = SimpleNamespace(now=0, recorded=None)  # where launches go; the one that graphs are recorded and run on
+
+
+class Graph:
+    """Work on the same arrays again and again: from its third run on, all its launches are one.
+
+    The first run compiles kernels and makes arrays, the second is recorded. In the simulator each is of plain launches.
+
+    Parameters
+    ----------
+    work : launches kernels, and neither copies to or from the host nor waits for the device
+    """
+
+    def __init__(self, work: Callable[[], None]) -> None:
+        self.work = work
+        self._ran = False
+        self._executable: Any = None
+
+    def __call__(self) -> None:
+        if not self._ran or SIMULATED:
+            self._ran = True
+            self.work()
+            return
+        if self._executable is None:
+            self._executable = _recorded(self.work)
+        _driver_call("cuGraphLaunch", self._executable, _stream.recorded.handle)
+
+    def __del__(self) -> None:
+        if self._executable is not None and sys is not None:  # None at the end of the process
+            _driver_call("cuGraphExecDestroy", self._executable)
+
+
+def _recorded(work: Callable[[], None]) -> Any:
+    """The launches of `work`, recorded in place of being run."""
+    from cuda.bindings.driver import CUstreamCaptureMode
+
+    if _stream.recorded is None:
+        _stream.recorded = numba_cuda.stream()  # in order with what is launched elsewhere
+    handle = _stream.recorded.handle
+    _driver_call("cuStreamBeginCapture", handle, CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_RELAXED)
+    _stream.now = _stream.recorded
+    try:
+        work()
+    finally:
+        _stream.now = 0
+        graph = _driver_call("cuStreamEndCapture", handle)
+    try:
+        return _driver_call("cuGraphInstantiate", graph, 0)
+    finally:
+        _driver_call("cuGraphDestroy", graph)
+
+
+def _driver_call(name: str, *args: Any) -> Any:
+    """What a function of CUDA's driver gives."""
+    from cuda.bindings import driver
+
+    error, *made = getattr(driver, name)(*args)
+    if error != driver.CUresult.CUDA_SUCCESS:
+        raise RuntimeError(f"CUDA's {name} failed: {error.name}")
+    return made[0] if made else None
+
+
 _scratch: dict[tuple[Any, ...], Any] = {}
 
 
@@ -181,6 +254,11 @@ else:
         """The view of an array with its axes in this order."""
         shape, strides = ([x[k] for k in axes] for x in (array.shape, array.strides))
         return type(array)(tuple(shape), tuple(strides), array.dtype, gpu_data=array.gpu_data)
+
+
+def graphs_missing() -> str | None:
+    """What keeps the launches of a step from being one graph; None: nothing does."""
+    return "numba's simulator has none" if SIMULATED else None
 
 
 def what_is_missing() -> str | None:

@@ -19,7 +19,7 @@ def keep(x, bits, key, call, limit, scale, out):
     if k < out.size:
         row, n = divmod(k, out.shape[2])
         t, b = divmod(row, out.shape[1])
-        kept = random_bits(random_bits(key, call), np.uint64(k)) >= limit
+        kept = random_bits(random_bits(key, call[0]), np.uint64(k)) >= limit
         number = scale
         if x is None:
             kept = kept and is_set(bits[t, b], n)
@@ -35,7 +35,8 @@ def dropout_forward(x, bits, key, call, limit, scale, out):
     ----------
     x : (T, B, N) or (1, B, N) float, or None if it is 1 where bits are set
     bits : (T, B, ceil(N/64)) uint64, or None beside an x
-    key, call, limit : uint64               limit is p 2^64
+    key, limit : uint64                     limit is p 2^64
+    call : (1,) uint64                      the number of the call
     scale : float                           1/(1 - p)
     out : (T, B, N) float                   written in full
     """
@@ -49,7 +50,7 @@ def dropout_backward(d, key, call, limit, scale, dx):
     if k < dx.size:
         row, n = divmod(k, dx.shape[2])
         t, b = divmod(row, dx.shape[1])
-        stream = random_bits(key, call)
+        stream = random_bits(key, call[0])
         total = dx.dtype.type(0)
         for step in range(t, t + 1 if dx.shape[0] > 1 else d.shape[0]):
             number = np.uint64((step * d.shape[1] + b) * d.shape[2] + n)
@@ -58,4 +59,12 @@ def dropout_backward(d, key, call, limit, scale, dx):
         dx[t, b, n] = total
 
 
-__all__ = ["dropout_backward", "dropout_forward"]
+@elementwise(lambda counter, call: 1)
+def next_call(counter, call):
+    """call = counter, counter += 1; both (1,) uint64."""
+    if cuda.grid(1) == 0:
+        call[0] = counter[0]
+        counter[0] += np.uint64(1)
+
+
+__all__ = ["dropout_backward", "dropout_forward", "next_call"]

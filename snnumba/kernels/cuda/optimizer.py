@@ -1,46 +1,43 @@
 """Optimizers and gradient clipping over one flat vector; the rules and their equations are in rules.py."""
 
+import math
+
 import numpy as np
 
 from ._driver import THREADS, blocks, cuda, elementwise, kernel, rules, scratch
 from ._sums import total_of
 
-adam_rule, sgd_rule, clamp_rule = rules.adam, rules.sgd, rules.clamp
+adam_rule, sgd_rule, clamp_rule, norm_factor = rules.adam, rules.sgd, rules.clamp, rules.norm_factor
 
-MOST_PARTS = 256  # of a sum: their sums are added by one thread
+MOST_PARTS = 256  # of a sum: each thread that needs it adds them
 SUMS = (THREADS,)
 
 
 @elementwise(lambda parameters, *_: parameters.shape[0])
-def adam(parameters, gradients, m, v, step, beta2, rest1, rest2, eps, keep, decay):
+def adam(parameters, gradients, m, v, factors):
     """One step of Adam or AdamW in place, eqs. (a) and (b).
 
-    parameters, gradients, m, v (P,) float; the others are floats of the same type.
+    parameters, gradients, m, v (P,) float; factors (7,) float: step, beta2, rest1, rest2, eps, keep, decay.
     """
     i = cuda.grid(1)
     if i < parameters.shape[0]:
+        step, beta2, rest1, rest2 = factors[0], factors[1], factors[2], factors[3]
+        eps, keep, decay = factors[4], factors[5], factors[6]
         p, g = parameters[i], gradients[i]
         parameters[i], m[i], v[i] = adam_rule(p, m[i], v[i], g, step, beta2, rest1, rest2, eps, keep, decay)
 
 
 @elementwise(lambda parameters, *_: parameters.shape[0])
-def sgd(parameters, gradients, buffer, lr, momentum, decay, nesterov):
+def sgd(parameters, gradients, buffer, factors, nesterov):
     """One step of SGD in place, eq. (c).
 
-    parameters, gradients, buffer (P,) float; lr, momentum, decay floats of the same type; nesterov bool.
+    parameters, gradients, buffer (P,) float; factors (3,) float: lr, momentum, decay; nesterov bool.
     """
     i = cuda.grid(1)
     if i < parameters.shape[0]:
+        lr, momentum, decay = factors[0], factors[1], factors[2]
         p, g = parameters[i], gradients[i]
         parameters[i], buffer[i] = sgd_rule(p, buffer[i], g, lr, momentum, decay, nesterov)
-
-
-@elementwise(lambda x, factor: x.shape[0])
-def scale(x, factor):
-    """x *= factor; x (P,) float, factor a float of the same type."""
-    i = cuda.grid(1)
-    if i < x.shape[0]:
-        x[i] *= factor
 
 
 @elementwise(lambda x, limit: x.shape[0])
@@ -63,12 +60,28 @@ def add_squares(x, sums):
         sums[cuda.blockIdx.x] = total
 
 
-def sum_of_squares(x):
-    """The sum of squares of x (P,) float in float64, brought back to the host."""
+@elementwise(lambda x, *_: x.shape[0])
+def scale_to_norm(x, sums, limit, norm):
+    """Eq. (e), from the parts of the sum of squares."""
+    i = cuda.grid(1)
+    if i < x.shape[0]:
+        total = np.float64(0)
+        for k in range(sums.shape[0]):
+            total += sums[k]
+        length = math.sqrt(total)
+        if i == 0:
+            norm[0] = length
+        factor = norm_factor(length, limit)
+        if factor != 1:  # NaN is not, either
+            x[i] *= x.dtype.type(factor)
+
+
+def clip_norm(x, limit, norm):
+    """Eq. (e) in place: x (P,) float; norm (1,) float64, written in full: |x| as it was."""
     parts = min(blocks(x.shape[0], THREADS), MOST_PARTS)
     sums = scratch("squares", (parts,), np.float64)
     add_squares.launch(parts, THREADS, x, sums)
-    return sum(np.asarray(sums).tolist())
+    scale_to_norm(x, sums, np.float64(limit), norm)
 
 
-__all__ = ["adam", "clip", "scale", "sgd", "sum_of_squares"]
+__all__ = ["adam", "clip", "clip_norm", "sgd"]

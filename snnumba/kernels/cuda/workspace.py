@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..cpu.workspace import check_kind
-from ._driver import cuda, holders, moved
+from ._driver import cuda, elementwise, holders, moved
 
 
 def as_array(name: str, x: Any) -> Any:
@@ -56,6 +56,19 @@ def write(x: npt.NDArray[Any], out: Any) -> None:
     out.copy_to_device(np.array(np.broadcast_to(x, out.shape), out.dtype, order="C"))
 
 
+@elementwise(lambda row, value: row.shape[0])
+def fill_row(row, value):
+    """fill, of a row."""
+    i = cuda.grid(1)
+    if i < row.shape[0]:
+        row[i] = value
+
+
+def fill(x: Any, value: Any) -> None:
+    """x = value, a number of its type."""
+    fill_row(x.reshape(x.size), value)
+
+
 def outputs_first(x: Any) -> Any:
     """The view of an array whose last axis comes first."""
     return moved(x, (x.ndim - 1, *range(x.ndim - 1)))
@@ -64,6 +77,11 @@ def outputs_first(x: Any) -> Any:
 def aligned(size: int, dtype: npt.DTypeLike) -> Any:
     """A row of zeros."""
     return cuda.to_device(np.zeros(size, dtype))
+
+
+def free_memory() -> float:
+    """How many bytes of the device nobody uses."""
+    return float(cuda.current_context().get_memory_info()[0])
 
 
 class Workspace:
@@ -133,4 +151,16 @@ class _Team:
 
 team = _Team()
 
-__all__ = ["Workspace", "aligned", "as_array", "check_array", "from_host", "outputs_first", "team", "to_host", "write"]
+__all__ = [
+    "Workspace",
+    "aligned",
+    "as_array",
+    "check_array",
+    "fill",
+    "free_memory",
+    "from_host",
+    "outputs_first",
+    "team",
+    "to_host",
+    "write",
+]
