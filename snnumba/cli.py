@@ -247,10 +247,14 @@ def _info(args: argparse.Namespace) -> None:
     _row("threads", f"{backend.get_num_threads()}, with {cpu.available_threads()} cores; SNNUMBA_NUM_THREADS sets them")
     for device in backend.DEVICES:
         try:
-            backend.load(device)
-            _row("device", f"{device}: available")
+            kernels = backend.load(device)
         except ValueError as error:
             _row("device", f"{device}: {error}")
+            continue
+        _row("device", f"{device}: available")
+        if device == "cuda":
+            missing = kernels.graphs_missing()
+            _row("graphs", "a training step is one CUDA graph" if missing is None else f"{missing}: plain launches")
     _row("kernels", str(cpu.cache_folder or "not kept between runs: the cache folder cannot be written"))
 
 
