@@ -1,6 +1,5 @@
 """Leaky integrate-and-fire neurons without feedback; what they share with RLeaky is in neurons.py."""
 
-import math
 from typing import Any
 
 import numpy as np
@@ -177,9 +176,7 @@ class Leaky(Neurons):
                 self._ungraded = bool((self._kernels.to_host(factor.value) == 1).all())
             if self._ungraded:
                 return None
-        row: Array = self._work.empty("graded", (math.prod(shape),), self.dtype)
-        self._kernels.spread(factor.value, shape, row)
-        return row
+        return self._row("graded_spikes_factor", shape)
 
     def _outputs(self, spikes: Spikes) -> Array | Spikes:
         graded = self._tape["graded"] = self._graded()

@@ -172,9 +172,8 @@ class Neurons(Spiking):
         mem = work.empty("mem", (steps, batch, n), dtype)
         bits = work.empty("spk", (steps + 1, batch, kernels.num_words(n)), np.uint64)
         together = kernels.rows_together(n)
-        beta, threshold = (work.empty(name, (together * n,), dtype) for name in ("beta", "threshold"))
-        kernels.spread(self._parameters["beta"].value, shape, beta, True)
-        kernels.spread(self._parameters["threshold"].value, shape, threshold)
+        beta = self._row("beta", shape, together, clipped=True)
+        threshold = self._row("threshold", shape, together)
         zeros = work.zeros((batch, n), dtype)
         spk0, mem0 = (None if x is None else x.reshape(batch, n) for x in (spk0, mem0))
         winner = self._blocks(batch), together * n

@@ -257,8 +257,7 @@ class SLSTM(Spiking):
             biases = (self._parameters[f"lstm_cell.{name}"].value for name in ("bias_ih", "bias_hh"))
             kernels.add_rows_of(*biases, bias)
         current = work.empty("current", (len(active), batch, 4 * n), dtype)
-        threshold = work.empty("threshold", (n,), dtype)
-        kernels.spread(self._parameters["threshold"].value, (n,), threshold)
+        threshold = self._row("threshold", (n,))
         zeros = work.zeros((batch, n), dtype)
         self._tape = {
             "x": None if isinstance(x, Spikes) else x,

@@ -1,5 +1,6 @@
 """What all spiking layers share: threshold, surrogate, reset, hidden state, and calls step by step."""
 
+import math
 from typing import Any, ClassVar
 
 import numpy as np
@@ -51,6 +52,7 @@ class Spiking(Layer):
         self.reset_mechanism = reset_mechanism
         self.state_quant = state_quant
         self.output = check_flag("output", output)
+        self._rows: dict[str, tuple[Any, Array]] = {}  # of parameters that do not learn: what _row made, and for what
         self._hidden: tuple[Array, ...] | None = None  # the state after the last call
         self._start: tuple[Array | None, ...] = ()  # the state that the next run over time begins at; (): rest
         self._chained = False  # whether a run goes on where the last one ended, and back: as a feedback's layers do
@@ -138,8 +140,24 @@ class Spiking(Layer):
         self._kernels.add(x, y, total)
         return total
 
+    def _row(self, name: str, shape: tuple[int, ...], repeat: int = 1, clipped: bool = False) -> Array:
+        """A parameter as one number for each neuron, (repeat N,); of one that does not learn, made once."""
+        parameter, key = self._parameters[name], (shape, repeat)
+        if name in self._rows and self._rows[name][0] == key:
+            return self._rows[name][1]
+        row: Array = self._work.empty(name, (repeat * math.prod(shape),), self.dtype)
+        self._kernels.spread(parameter.value, shape, row, clipped)
+        if parameter.gradient is None:
+            self._rows[name] = key, row
+        return row
+
+    def _assign(self, state: dict[str, Array]) -> None:
+        super()._assign(state)
+        self._rows = {}
+
     def _forget(self) -> None:
         super()._forget()
+        self._rows = {}
         self._hidden, self._start, self._later = None, (), ()
 
     def _rest(self) -> None:

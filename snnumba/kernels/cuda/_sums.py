@@ -5,13 +5,17 @@ from ._driver import cuda, part
 
 @part
 def total_of(mine, shared):
-    """The sum of what the threads of a block have, in order; the first thread gets it.
+    """The sum of what the threads of a block have, as a tree of pairs; the first thread gets it.
 
     shared has room for a number a thread. Before it is used again there must be a barrier.
     """
-    shared[cuda.threadIdx.x] = mine
+    thread, left = cuda.threadIdx.x, cuda.blockDim.x
+    shared[thread] = mine
     cuda.syncthreads()
-    if cuda.threadIdx.x == 0:
-        for k in range(1, cuda.blockDim.x):
-            mine += shared[k]
-    return mine
+    while left > 1:
+        half = (left + 1) // 2
+        if thread < left - half:
+            shared[thread] += shared[thread + half]
+        cuda.syncthreads()
+        left = half
+    return shared[0]
