@@ -26,7 +26,7 @@ from numba.cuda import dispatcher
 from numba.cuda.cudadrv import devices
 
 from snnumba.kernels import cuda
-from snnumba.kernels.cuda import _lif_spread, lif
+from snnumba.kernels.cuda import _lif_spread, _lif_wide, lif
 
 ARCHITECTURES = {"sm_90a": (9, 0, "a"), "sm_80": (8, 0)}
 FLOAT64 = {"add_squares": "sums squares in float64, as on the CPU"}
@@ -44,7 +44,7 @@ def launches() -> dict[tuple[Any, Any], int]:
 
     driver.Kernel.launch = record
     driver.numba_cuda.device_array = np.zeros
-    _lif_spread.holds_together = lambda *_: True
+    _lif_spread.holds_together = _lif_wide.holds_together = lambda *_: True
     for case in all_cases():
         case.run(cuda, case.arguments(cuda))
     return seen

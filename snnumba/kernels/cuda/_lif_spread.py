@@ -130,14 +130,16 @@ def multiply(own, live, rows, inputs, sums):
 
 
 @part
-def add_up(sums, at, columns):
+def add_up(sums, at):
     """A column of inputs times matrix: the sum of what threads left from `at` on, always in the same order."""
     first, second, third, fourth = np.float32(0), np.float32(0), np.float32(0), np.float32(0)
-    for k in range(0, SUMS, 4 * columns):
-        first += number(sums, at + k)
-        second += number(sums, at + k + columns)
-        third += number(sums, at + k + 2 * columns)
-        fourth += number(sums, at + k + 3 * columns)
+    columns = EACH * cuda.blockDim.x
+    for _ in range(cuda.blockDim.y // 4):
+        first += number(sums, at)
+        second += number(sums, at + columns)
+        third += number(sums, at + 2 * columns)
+        fourth += number(sums, at + 3 * columns)
+        at += 4 * columns
     return (first + second) + (third + fourth)
 
 
@@ -179,7 +181,7 @@ def forward_spread(
         cuda.syncthreads()
         m = fired = zero
         if alive:
-            i += add_up(sums, s * SUMS + c, columns)
+            i += add_up(sums, s * SUMS + c)
             if bias is not None:
                 i += number(bias, n)
             m = potential_of(u, i, decay, theta, levels, reset)
@@ -246,7 +248,7 @@ def backward_spread(
             multiply(own, live, rows, inputs, sums)
             cuda.syncthreads()
             if alive:
-                carry = add_up(sums, s * SUMS + c, columns)
+                carry = add_up(sums, s * SUMS + c)
         if alive:
             d, of_beta, of_threshold = adjoint(gs + carry, gu, d, m, u, after, decay, theta, one, h, reset, delay)
             dbeta_here += of_beta
@@ -263,7 +265,7 @@ def backward_spread(
         multiply(own, live, rows, inputs, sums)
         cuda.syncthreads()
         if alive:
-            put_number(dspk0, e, add_up(sums, s * SUMS + c, columns))
+            put_number(dspk0, e, add_up(sums, s * SUMS + c))
             put_number(dmem0, e, decay * lif_through_leak(d, after, theta, reset))
     if alive and learn:
         put_number(dbeta, e, dbeta_here)

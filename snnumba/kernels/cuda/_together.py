@@ -15,6 +15,7 @@ import numpy as np
 from ._driver import SIMULATED, cuda
 
 WARP = 2 if SIMULATED else 32  # threads that go on together after sync_warp
+MOST_COPIES = 2  # that a thread may have left to wait for
 
 if SIMULATED:
 
@@ -52,6 +53,25 @@ if SIMULATED:
         """Numbers i to i + 3 of x = a, b, c, d."""
         x.flat[i : i + 4] = a, b, c, d
 
+    def raise_flag(flags, i, count):
+        """Flag i = count, after all that this block wrote before its last barrier."""
+        flags[i] = count
+
+    def await_flag(flags, i, count):
+        """Wait until flag i has come to this count; then what was written before it is there to be copied."""
+        while np.int32(flags[i] - np.uint32(count)) < 0:
+            give_way()
+
+    def copy_four(x, i, to, j):
+        """Begin to copy numbers i to i + 3 of x, in global memory, to numbers j to j + 3 of shared memory."""
+        to.flat[j : j + 4] = x.flat[i : i + 4]
+
+    def end_copies():
+        """Take the copies begun since the last call for one."""
+
+    def await_copies():
+        """Wait for this thread's copies, but for the last MOST_COPIES."""
+
 else:
     from llvmlite import ir
 
@@ -67,7 +87,9 @@ else:
 
     def assembly(builder, result, kinds, code, constraints, values):
         """A line of PTX that reads or writes memory."""
-        return builder.asm(ir.FunctionType(result, kinds), code, constraints + ",~{memory}", values, True)
+        return builder.asm(
+            ir.FunctionType(result, kinds), code, ",".join(filter(None, [constraints, "~{memory}"])), values, True
+        )
 
     @intrinsic
     def number(typing, x, i):
@@ -144,6 +166,69 @@ else:
             return context.make_tuple(builder, signature.return_type, list(map(builder.bitcast, parts, kinds)))
 
         return types.Tuple((types.float32, types.uint32) * 2)(words, types.int64), generate
+
+    @intrinsic
+    def raise_flag(typing, flags, i, count):
+        """Flag i = count, after all that this block wrote before its last barrier."""
+
+        def generate(context, builder, signature, values):
+            at = builder.ptrtoint(place(context, builder, signature.args[0], values, U32), U64)
+            assembly(builder, ir.VoidType(), [U64, U32], "st.release.gpu.global.b32 [$0], $1;", "l,r", [at, values[2]])
+            return context.get_dummy_value()
+
+        return types.void(flags, types.int64, types.uint32), generate
+
+    @intrinsic
+    def flag(typing, flags, i):
+        """Flag i as it is now."""
+
+        def generate(context, builder, signature, values):
+            at = builder.ptrtoint(place(context, builder, signature.args[0], values, U32), U64)
+            return assembly(builder, U32, [U64], "ld.acquire.gpu.global.b32 $0, [$1];", "=r,l", [at])
+
+        return types.uint32(flags, types.int64), generate
+
+    @cuda.jit(device=True, forceinline=True)
+    def await_flag(flags, i, count):
+        """Wait until flag i has come to this count; then what was written before it is there to be copied."""
+        while np.int32(flag(flags, i) - count) < 0:
+            pass
+
+    @intrinsic
+    def copy_four(typing, x, i, to, j):
+        """Begin to copy numbers i to i + 3 of x, in global memory, to numbers j to j + 3 of shared memory."""
+
+        def generate(context, builder, signature, values):
+            there = builder.ptrtoint(place(context, builder, signature.args[0], values[:2], FOUR), U64)
+            here = builder.ptrtoint(place(context, builder, signature.args[2], values[2:], FOUR), U64)
+            code = (
+                "{ .reg .b64 wide; .reg .b32 at; cvta.to.shared.u64 wide, $0; cvt.u32.u64 at, wide; "
+                "cp.async.cg.shared.global [at], [$1], 16; }"
+            )
+            assembly(builder, ir.VoidType(), [U64, U64], code, "l,l", [here, there])
+            return context.get_dummy_value()
+
+        return types.void(x, types.int64, to, types.int64), generate
+
+    @intrinsic
+    def end_copies(typing):
+        """Take the copies begun since the last call for one."""
+
+        def generate(context, builder, signature, values):
+            assembly(builder, ir.VoidType(), [], "cp.async.commit_group;", "", [])
+            return context.get_dummy_value()
+
+        return types.void(), generate
+
+    @intrinsic
+    def await_copies(typing):
+        """Wait for this thread's copies, but for the last MOST_COPIES."""
+
+        def generate(context, builder, signature, values):
+            assembly(builder, ir.VoidType(), [], f"cp.async.wait_group {MOST_COPIES};", "", [])
+            return context.get_dummy_value()
+
+        return types.void(), generate
 
     @cuda.jit(device=True, forceinline=True)
     def receive(words, i, tag):
