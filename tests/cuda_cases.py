@@ -366,7 +366,9 @@ def window_of(where: tuple[Any, ...], batch: int, k: int, outputs: int | None = 
 
 
 STRIDING = {"lif.MOST_TOGETHER": 0}
-TILED = {"lif.MOST_SHARED": 0}
+TILED = {"lif.MOST_SHARED": 0, "_lif_spread.MOST_BLOCKS": 0}
+SPREAD = {"lif.MOST_SHARED": 0}
+WIDE = {"lif.MOST_SHARED": 0, "_lif_wide.LEAST": 0}
 
 
 def lif_cases(rng: np.random.Generator) -> Iterator[Case]:
@@ -396,6 +398,15 @@ def lif_cases(rng: np.random.Generator) -> Iterator[Case]:
     runs.append(Neurons(feedback="one-to-one", shape=(7,), inhibition=True, sizes=STRIDING))
     runs.append(Neurons(inhibition=True, levels=levels, sizes=STRIDING))
     runs.append(Neurons((4,), 2, feedback="linear", kind=rules.NO_GRADIENT, sizes=TILED))
+    for form in (SPREAD, WIDE):
+        for delay in (False, True):
+            runs.append(Neurons((20,), 3, feedback="linear", delay=delay, still=delay, sizes=form))
+        few = {f"{name}.MOST_BLOCKS": 10 for name in ("_lif_spread", "_lif_wide")}
+        runs.append(Neurons((37,), 17, 3, feedback="linear", learn=False, sizes=form | few))
+        runs.append(Neurons((17,), 1, feedback="linear", levels=levels, sizes=form, initial=False, given="dmem"))
+        runs.append(Neurons((7,), 2, 1, feedback="linear", sizes=form, learn=False, given="dspk"))
+        runs.append(Neurons((20,), 1, 2, feedback="linear", sizes=form, initial=False, reset=rules.ZERO))
+        runs.append(Neurons((4,), 2, feedback="linear", kind=rules.NO_GRADIENT, sizes=form))
     runs.append(Neurons(image, 2, feedback="conv2d", kind=rules.NO_GRADIENT))
     for run in runs:
         yield from run.cases(rng)

@@ -6,7 +6,7 @@ begins full of NaN: a barrier that is missing, or memory read before it is writt
 
 import sys
 import threading
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -29,13 +29,13 @@ ORDER = np.random.default_rng(0)
 
 
 class Thread(threading.Thread):
-    """A thread of a block, which runs from barrier to barrier when it is told to."""
+    """A thread of a block, which runs from barrier to barrier, or as far as it waits, when it is told to."""
 
     def __init__(self, function: Any, args: tuple[Any, ...], block: tuple[int, ...], thread: tuple[int, ...]) -> None:
         super().__init__(daemon=True)
         self.function, self.args = function, args
         self.blockIdx, self.threadIdx = Dim3(*block), Dim3(*thread)
-        self.ended = False
+        self.at = "start"  # or "barrier", "wait", "end"
         self.error: BaseException | None = None
         self._go, self._back = threading.Semaphore(0), threading.Semaphore(0)
 
@@ -44,22 +44,32 @@ class Thread(threading.Thread):
             self.function(*self.args)
         except BaseException as error:
             self.error = error
-        self.ended = True
+        self.at = "end"
         self._back.release()
 
-    def advance(self) -> None:
-        """Run to the next barrier, or to the end."""
-        if self.ident is None:
+    def advance(self) -> bool:
+        """Run as far as it goes; whether that is further than before."""
+        before = self.at
+        if before == "start":
             self.start()
         else:
             self._go.release()
         self._back.acquire()
         if self.error is not None:
             raise self.error
+        return (before, self.at) != ("wait", "wait")
 
-    def syncthreads(self) -> None:
+    def _stop(self, at: str) -> None:
+        self.at = at
         self._back.release()
         self._go.acquire()
+
+    def syncthreads(self) -> None:
+        self._stop("barrier")
+
+    def give_way(self) -> None:
+        """Wait for what a thread of another block is to do."""
+        self._stop("wait")
 
 
 class Shared:
@@ -81,18 +91,43 @@ class Shared:
 
 
 class Block:
-    """In place of the simulator's way of running a block, which leaves the order of the threads to chance."""
+    """In place of the simulator's way of running a block, which leaves the order of the threads to chance.
 
-    def __init__(self, function: Any, grid: Any, shape: tuple[int, ...], debug: bool) -> None:
-        self.function, self.shape = function, shape
+    A block that waits for others is left until there are some: those of a grid all end with the last.
+    """
+
+    together: ClassVar[list["Block"]] = []  # blocks that wait for others
+
+    def __init__(self, function: Any, grid: tuple[int, ...], shape: tuple[int, ...], debug: bool) -> None:
+        self.function, self.grid, self.shape = function, grid, shape
 
     def run(self, block: tuple[int, ...], *args: Any) -> None:
-        simulator._get_kernel_context()._shared = Shared(simulator._get_kernel_context().shared._dynshared_size)
-        threads = [Thread(self.function, args, block, at) for at in np.ndindex(*self.shape)]
-        while not threads[0].ended:
-            for k in ORDER.permutation(len(threads)):
-                threads[k].advance()
-            assert len({thread.ended for thread in threads}) == 1, "a barrier that not all threads came to"
+        self.shared = Shared(simulator._get_kernel_context().shared._dynshared_size)
+        self.threads = [Thread(self.function, args, block, at) for at in np.ndindex(*self.shape)]
+        self.together.append(self)
+        last = all(at + 1 == size for at, size in zip(block, self.grid, strict=True))
+        try:
+            while any([x.advance() for x in ORDER.permutation(np.array(self.together, object))]):
+                self.together[:] = [x for x in self.together if x.threads[0].at != "end"]
+            assert not (last and self.together), "blocks that wait for each other for ever"
+        except BaseException:
+            self.together.clear()
+            raise
+
+    def advance(self) -> bool:
+        """Run the threads as far as they go; whether one got further than before."""
+        simulator._get_kernel_context()._shared = self.shared
+        moved = False
+        while True:
+            able = [k for k in ORDER.permutation(len(self.threads)) if self.threads[k].at in ("start", "wait")]
+            if not able:
+                assert len({x.at for x in self.threads}) == 1, "a barrier that not all threads came to"
+                if self.threads[0].at == "end":
+                    return moved
+                able = list(ORDER.permutation(len(self.threads)))
+            if not any([self.threads[k].advance() for k in able]):
+                return moved
+            moved = True
 
 
 if SIMULATED:

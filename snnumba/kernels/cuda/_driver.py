@@ -52,6 +52,7 @@ if SIMULATED:
     OPTIONS: dict[str, Any] = {}
 else:
     cuda = numba_cuda
+    intrinsic = numba_cuda.extending.intrinsic
 
     def part(function):
         """Make a function of a thread that kernels call, compiled into each of them."""
@@ -73,20 +74,24 @@ else:
 class Kernel:
     """A kernel, compiled once for each combination of argument types."""
 
-    def __init__(self, function: Callable[..., Any]) -> None:
+    def __init__(self, function: Callable[..., Any], most: int | None = None) -> None:
         self.__name__ = function.__name__
         self.source = function
-        self.compiled = cuda.jit(**OPTIONS)(function)
+        self.most = most
+        self.compiled = cuda.jit(**OPTIONS, **({} if most is None or SIMULATED else {"launch_bounds": most}))(function)
         self._allowed: dict[Any, int] = {}
         self._configured: dict[Any, Callable[..., None]] = {}
 
-    def launch(self, grid: Any, block: Any, *args: Any, shared: int = 0) -> None:
-        """Run a grid of blocks, each with so many bytes of shared memory whose size the kernel does not know."""
+    def launch(self, grid: Any, block: Any, *args: Any, shared: int = 0, together: bool = False) -> None:
+        """Run a grid of blocks, each with so many bytes of shared memory whose size the kernel does not know.
+
+        together: the blocks wait for each other, so all must be on the device at once, or none.
+        """
         if SIMULATED:
             self.compiled[grid, block, 0, shared](*args)
             return
-        if shared > ALWAYS_SHARED:
-            self._allow(args, shared)
+        if shared > ALWAYS_SHARED or together:
+            self._allow(args, shared, together)
         key = grid, block, _stream.now, shared
         if key not in self._configured:
             with warnings.catch_warnings():
@@ -94,14 +99,15 @@ class Kernel:
                 self._configured[key] = self.compiled[key]
         self._configured[key](*args)
 
-    def _allow(self, args: tuple[Any, ...], shared: int) -> None:
-        """Let blocks have more shared memory than they get for the asking."""
+    def _allow(self, args: tuple[Any, ...], shared: int, together: bool) -> None:
+        """Let blocks have more shared memory than they get for the asking, and run together or not at all."""
         signature = tuple(self.compiled.typeof_pyval(x) for x in args)
         if shared <= self._allowed.get(signature, 0):
             return
         from cuda.bindings.driver import CUfunction_attribute
 
         self.compiled.compile(signature)
+        self.compiled.overloads[signature].cooperative = together
         function = self.compiled.overloads[signature]._codelibrary.get_cufunc()
         attribute = CUfunction_attribute.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
         numba_cuda.cudadrv.driver.driver.cuKernelSetAttribute(attribute, shared, function.handle, function.device.id)
@@ -109,7 +115,7 @@ class Kernel:
 
     def with_names(self, names: dict[str, Any]) -> "Kernel":
         """The same kernel where these names stand for other functions."""
-        return Kernel(copied(self.source, self.source.__globals__ | names))
+        return Kernel(copied(self.source, self.source.__globals__ | names), self.most)
 
 
 def kernel(function: Callable[..., Any]) -> Kernel:
@@ -117,6 +123,17 @@ def kernel(function: Callable[..., Any]) -> Kernel:
     made = Kernel(function)
     registry.append(made)
     return made
+
+
+def kernel_of(most: int) -> Callable[[Callable[..., Any]], Kernel]:
+    """A kernel whose blocks have no more than so many threads, among which all registers may be shared out."""
+
+    def make(function: Callable[..., Any]) -> Kernel:
+        made = Kernel(function, most)
+        registry.append(made)
+        return made
+
+    return make
 
 
 class Elementwise(Kernel):
@@ -211,14 +228,24 @@ def _driver_call(name: str, *args: Any) -> Any:
     return made[0] if made else None
 
 
+def holds_together(count: int, shared: int) -> bool:
+    """Whether so many blocks, each with so many bytes of shared memory, fit on the device at once, one a processor."""
+    if SIMULATED:
+        return hasattr(simulator.BlockManager, "together")  # numba's own runs one after the other
+    device = numba_cuda.get_current_device()
+    return bool(count <= device.MULTIPROCESSOR_COUNT and shared <= device.MAX_SHARED_MEMORY_PER_BLOCK_OPTIN)
+
+
 _scratch: dict[tuple[Any, ...], Any] = {}
 
 
-def scratch(name: str, shape: tuple[int, ...], dtype: Any) -> Any:
+def scratch(name: str, shape: tuple[int, ...], dtype: Any, clear: Callable[[Any], None] | None = None) -> Any:
     """Device memory of this name to work in, kept; kernels run one after the other, so the next may use it again."""
     key = name, shape, np.dtype(dtype)
     if key not in _scratch:
         _scratch[key] = numba_cuda.device_array(shape, dtype)
+        if clear is not None:
+            clear(_scratch[key])
     return _scratch[key]
 
 

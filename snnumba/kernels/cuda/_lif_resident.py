@@ -12,6 +12,7 @@ import numpy as np
 
 from ._driver import cuda, kernel, part, rules
 from ._lif import add_chosen_rows, add_row, adjoint, halves_for, is_largest, potential_of, settled
+from ._together import number
 from .bits import bit, word_of
 
 spike, surrogate, lif_through_leak = rules.spike, rules.surrogate, rules.lif_through_leak
@@ -25,7 +26,7 @@ def load_matrix(weight, floats, thread, threads):
     if weight.ndim == 1:
         return 0
     for e in range(thread, weight.size, threads):
-        floats[e] = weight[e // weight.shape[1], e % weight.shape[1]]
+        floats[e] = number(weight, e)
     return weight.size
 
 

@@ -13,7 +13,7 @@ Which one follows from sizes, never from the device.
 from functools import cache
 from types import SimpleNamespace
 
-from . import _lif_resident, _lif_striding, _lif_tiled
+from . import _lif_resident, _lif_spread, _lif_striding, _lif_tiled, _lif_wide
 from ._driver import blocks, cuda, elementwise
 from ._lif import with_surrogate
 from ._tile import SQUARE, TILE
@@ -96,6 +96,23 @@ def lif_forward(
         _lif_resident.forward_resident.launch(
             shape.grid, shape.block, current, weight, bias, beta, threshold, levels, *state, *made, shared=shape.shared
         )
+    elif shape.tiled and (wide := _lif_wide.Wide(weight, mem)).chosen:
+        find_active(spk0.reshape(1, batch, neurons), spk[:1])
+        for first, grid in wide.launches:
+            _lif_wide.forward_wide.launch(
+                grid, _lif_wide.THREADS, first, wide.rows, current, weight, bias, beta, threshold, levels, spk0, mem0,
+                reset, delay, *wide.room(), mem, potential, shared=wide.shared, together=True,
+            )  # fmt: skip
+        _lif_spread.pack_spikes(potential, threshold, spk[1:])
+    elif shape.tiled and (spread := _lif_spread.Spread(weight, mem)).possible:
+        find_active(spk0.reshape(1, batch, neurons), spk[:1])
+        words = spread.words().reshape(-1)
+        for first, grid in spread.launches:
+            _lif_spread.forward_spread.launch(
+                grid, spread.block, first, spread.samples, spread.rows, current, weight, bias, beta, threshold,
+                levels, spk0, mem0, reset, delay, words, mem, potential, shared=spread.shared, together=True,
+            )  # fmt: skip
+        _lif_spread.pack_spikes(potential, threshold, spk[1:])
     elif shape.tiled:
         _lif_tiled.clear_bits(spk)
         find_active(spk0.reshape(1, batch, neurons), spk[:1])
@@ -164,6 +181,19 @@ def _backward(kernels):
                 shape.grid, shape.block, dspk, dmem, weight, beta, threshold, inhibition, *known, *rules, *made,
                 shared=shape.shared,
             )  # fmt: skip
+        elif shape.tiled and (wide := _lif_wide.Wide(weight, mem)).chosen:
+            for first, grid in wide.launches:
+                kernels.backward_wide.launch(
+                    grid, _lif_wide.THREADS, first, wide.rows, dspk, dmem, weight, beta, threshold, *known, *rules,
+                    *wide.room(), *made, shared=wide.shared, together=True,
+                )  # fmt: skip
+        elif shape.tiled and (spread := _lif_spread.Spread(weight, mem)).possible:
+            words = spread.words().reshape(-1)
+            for first, grid in spread.launches:
+                kernels.backward_spread.launch(
+                    grid, spread.block, first, spread.samples, spread.rows, dspk, dmem, weight, beta,
+                    threshold, *known, *rules, words, *made, shared=spread.shared, together=True,
+                )  # fmt: skip
         elif shape.tiled:
             grid, words = (blocks(batch, TILE), blocks(neurons, TILE)), no_bits()[0]
             for t in range(steps - 1, -1, -1):
@@ -185,8 +215,10 @@ def _backward(kernels):
 
 BACKWARD = {
     "backward_resident": _lif_resident.backward_resident,
+    "backward_spread": _lif_spread.backward_spread,
     "backward_striding": _lif_striding.backward_striding,
     "backward_tile": _lif_tiled.backward_tile,
+    "backward_wide": _lif_wide.backward_wide,
 }
 lif_backward = _backward(SimpleNamespace(**BACKWARD))
 
