@@ -48,7 +48,10 @@ if SIMULATED:
         return function
 
     OPTIONS: dict[str, Any] = {}
+    intrinsic: Any = None  # needs a compiler
 else:
+    from numba.cuda.extending import intrinsic as intrinsic
+
     cuda = numba_cuda
 
     def part(function):
@@ -71,10 +74,11 @@ else:
 class Kernel:
     """A kernel, compiled once for each combination of argument types."""
 
-    def __init__(self, function: Callable[..., Any]) -> None:
+    def __init__(self, function: Callable[..., Any], bounds: tuple[int, int] | None = None) -> None:
         self.__name__ = function.__name__
         self.source = function
-        self.compiled = cuda.jit(**OPTIONS)(function)
+        self.bounds = bounds
+        self.compiled = cuda.jit(**OPTIONS, **({} if SIMULATED else {"launch_bounds": bounds}))(function)
         self._allowed: dict[Any, int] = {}
 
     def launch(self, grid: Any, block: Any, *args: Any, shared: int = 0) -> None:
@@ -98,7 +102,7 @@ class Kernel:
 
     def with_names(self, names: dict[str, Any]) -> "Kernel":
         """The same kernel where these names stand for other functions."""
-        return Kernel(copied(self.source, self.source.__globals__ | names))
+        return Kernel(copied(self.source, self.source.__globals__ | names), self.bounds)
 
 
 def kernel(function: Callable[..., Any]) -> Kernel:
@@ -106,6 +110,17 @@ def kernel(function: Callable[..., Any]) -> Kernel:
     made = Kernel(function)
     registry.append(made)
     return made
+
+
+def bounded(threads: int, together: int) -> Callable[[Callable[..., Any]], Kernel]:
+    """Make a kernel for blocks of so many threads, with registers for so many blocks on a multiprocessor."""
+
+    def make(function: Callable[..., Any]) -> Kernel:
+        made = Kernel(function, (threads, together))
+        registry.append(made)
+        return made
+
+    return make
 
 
 class Elementwise(Kernel):
