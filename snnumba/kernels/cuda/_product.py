@@ -250,27 +250,25 @@ def product_kernels(size, step, stages, lanes, each, runs, count, together, tens
                     out[r, c] = out[r, c] + total if add else total
 
     @bounded(count, together)
-    def rows(x, active, weight, bias, terms, out):
+    def multiply_rows(x, active, weight, bias, terms, out):
         """Eq. (1) of dense.py for x (R, I) or active (R, ceil(I/64)): out (P, R, O), each of P over its terms."""
         room = cuda.shared.array(room_shape, weight.dtype)
         sums = cuda.local.array(sums_shape, weight.dtype)
-        p, columns = cuda.blockIdx.y, out.shape[2]
-        row, column = divmod(cuda.blockIdx.x, (columns + size - 1) // size)
-        row, column, end = row * size, column * size, min((p + 1) * terms, weight.shape[0])
+        row, column, p = size * cuda.blockIdx.x, size * cuda.blockIdx.y, cuda.blockIdx.z
+        end = min((p + 1) * terms, weight.shape[0])
         sum_terms(False, x, active, weight, p * terms, end, row, column, room, sums)
         hand_out(sums, room, row, column, out.shape[1], bias, False, out[p])
 
     @bounded(count, together)
-    def columns(x, active, d, terms, parts, dweight, dbias, add):
+    def multiply_columns(x, active, d, terms, parts, dweight, dbias, add):
         """Eqs. (2) and (3) of dense.py for x (R, I) or active (R, ceil(I/64)) and d (R, O).
 
         parts (P, I + 1, O) is written in full, each of P over its share of the rows; if None, dweight and dbias are.
         """
         room = cuda.shared.array(room_shape, d.dtype)
         sums = cuda.local.array(sums_shape, d.dtype)
-        p, inputs = cuda.blockIdx.y, dweight.shape[0]
-        row, column = divmod(cuda.blockIdx.x, (d.shape[1] + size - 1) // size)
-        row, column, end = row * size, column * size, min((p + 1) * terms, d.shape[0])
+        row, column, p = size * cuda.blockIdx.x, size * cuda.blockIdx.y, cuda.blockIdx.z
+        inputs, end = dweight.shape[0], min((p + 1) * terms, d.shape[0])
         total = sum_terms(True, x, active, d, p * terms, end, row, column, room, sums)
         thread = cuda.threadIdx.x
         room[after_sums + thread // size, thread % size] = total
@@ -289,4 +287,6 @@ def product_kernels(size, step, stages, lanes, each, runs, count, together, tens
             else:
                 parts[p, inputs, c] = total
 
-    return SimpleNamespace(size=size, step=step, count=count, rows=rows, columns=columns)
+    for made in (multiply_rows, multiply_columns):
+        made.__name__ += f"_{size}_tf32" if tensor else f"_{size}"
+    return SimpleNamespace(size=size, step=step, count=count, rows=multiply_rows, columns=multiply_columns)

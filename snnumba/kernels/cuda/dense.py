@@ -31,7 +31,7 @@ if SIMULATED:
     LARGE = product_kernels(16, 8, 2, (2, 2), (4, 4), (2, 2), 16, 1)
     TF32 = product_kernels(16, 8, 2, (8, 4), (2, 4), (1, 2), 32, 1, tensor=True)
 else:
-    SMALL = product_kernels(16, 64, 4, (8, 4), (2, 4), (2, 4), 256, 4)
+    SMALL = product_kernels(16, 64, 4, (8, 4), (2, 4), (2, 4), 256, 3)
     SMALL64 = product_kernels(16, 64, 2, (8, 4), (2, 4), (2, 4), 256, 2)
     LARGE = product_kernels(128, 16, 2, (8, 4), (8, 8), (4, 4), 256, 2)
     TF32 = product_kernels(128, 16, 2, (8, 4), (8, 8), (1, 2), 256, 2, tensor=True)
@@ -47,18 +47,17 @@ class Plan:
     """How a product (rows, columns) with so many terms is cut: kernels, grid, parts of each tile, terms of a part."""
 
     def __init__(self, large, rows, columns, terms, dtype):
-        tiles = blocks(rows, large.size) * blocks(columns, large.size)
+        tiles, self.kernels = blocks(rows, large.size) * blocks(columns, large.size), large
         parts = min(max(1, FULL // tiles), max(1, terms // LEAST))
         mostly = MOSTLY * rows * columns >= tiles * large.size**2
-        self.kernels = large
         if dtype != np.float32 or tiles * parts < MANY or not mostly:
             self.kernels = SMALL if dtype == np.float32 else SMALL64
             tiles = blocks(rows, self.kernels.size) * blocks(columns, self.kernels.size)
             parts = min(max(1, ENOUGH // tiles), max(1, terms // LEAST_SMALL))
-        step = self.kernels.step
+        size, step = self.kernels.size, self.kernels.step
         self.terms = step * blocks(blocks(terms, parts), step)
         self.parts = blocks(terms, self.terms)
-        self.grid = tiles, self.parts
+        self.grid = blocks(rows, size), blocks(columns, size), self.parts
 
     def launch(self, kernel, *args):
         """Run one of the kernels on all tiles."""
