@@ -6,13 +6,17 @@ from typing import Any
 from .kernels import cpu
 
 DEVICES = ("cpu", "cuda")
+PRECISIONS = ("fp32", "tf32")
 MISSING = (
     'device "cuda" is not available: {}; use device "cpu", or see `pip install "snnumba[cuda]"` and NVIDIA\'s driver'
 )
 
 
-def load(device: str) -> ModuleType:
+def load(device: str, precision: str = "fp32") -> ModuleType:
     """The kernels for a device, "cpu" or "cuda".
+
+    With precision "tf32", on "cuda" alone, those that round the factors of large products to 10 bits after the point,
+    as tensor cores take them.
 
     Raises
     ------
@@ -22,7 +26,11 @@ def load(device: str) -> ModuleType:
     >>> load("cpu").__name__
     'snnumba.kernels.cpu'
     """
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}; got {precision!r}")
     if device == "cpu":
+        if precision != "fp32":
+            raise ValueError(f'precision must be "fp32" on the CPU; got {precision!r}')
         return cpu
     if device == "cuda":
         try:
@@ -32,6 +40,10 @@ def load(device: str) -> ModuleType:
         missing = cuda.what_is_missing()
         if missing:
             raise ValueError(MISSING.format(missing))
+        if precision == "tf32":
+            from .kernels.cuda import tf32
+
+            return tf32
         return cuda
     raise ValueError(f"device must be one of {', '.join(DEVICES)}; got {device!r}")
 

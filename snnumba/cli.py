@@ -103,7 +103,8 @@ def _train(args: argparse.Namespace) -> None:
     _use_threads(args.threads)
     task = TASKS[args.task](settings)
     loader = datasets.Loader(task.train, task["batch_size"], seed=args.seed)
-    net = Network(*task.layers(), num_steps=task["num_steps"], device=args.device, dtype=args.dtype, seed=args.seed)
+    where = {"device": args.device, "precision": args.precision}
+    net = Network(*task.layers(), num_steps=task["num_steps"], dtype=args.dtype, seed=args.seed, **where)
     optimizer = _optimizer(net, task["lr"], args)
     schedule = _schedule(optimizer, task, args)
     _row("data", f"{task.described(task.train)}, and {len(task.test)} to test")
@@ -266,7 +267,8 @@ def _described_net(net: Network) -> str:
 
 
 def _resources(net: Network) -> str:
-    return f"{net.dtype}, {net.device}, {backend.get_num_threads()} threads"
+    kind = f"{net.dtype}, products in tf32" if net.precision == "tf32" else net.dtype
+    return f"{kind}, {net.device}, {backend.get_num_threads()} threads"
 
 
 def _settings(args: argparse.Namespace) -> dict[str, Any]:
@@ -465,6 +467,8 @@ def _train_options(parser: argparse.ArgumentParser) -> None:
                f"for images, the samples {DEFAULT}")  # fmt: skip
     add_common("--dtype", choices=("float32", "float64"), default="float32", help=f"type of all numbers {DEFAULT}")
     add_common("--device", choices=backend.DEVICES, default="cpu", help=f"where to compute {DEFAULT}")
+    add_common("--precision", choices=backend.PRECISIONS, default="fp32", help="of large products; tf32, faster and "
+               f"with 10 bits after the point, is for --device cuda {DEFAULT}")  # fmt: skip
     add_common("--threads", type=COUNT, metavar="N", help="CPU threads; results do not depend on it (default: all "
                "cores)")  # fmt: skip
     add_common("--out", type=Path, default=Path("run.h5"), metavar="FILE", help="where the run is saved after each "

@@ -3,6 +3,7 @@
 import inspect
 import math
 from collections.abc import Mapping
+from types import ModuleType
 from typing import Any, Self
 
 import numpy as np
@@ -41,6 +42,9 @@ class Network:
     device : str                         "cpu"
     dtype : "float32" or "float64"
     seed : int                           layers without a seed of their own draw their weights from it, in order
+    precision : "fp32" or "tf32"         on "cuda", and float32: with "tf32" large products of a Linear, and those of
+                                         the gradients of linear feedback, round their factors to 10 bits after the
+                                         point, for tensor cores; as device, no part of the config
 
     Raises
     ------
@@ -64,15 +68,16 @@ class Network:
         device: str = "cpu",
         dtype: npt.DTypeLike = "float32",
         seed: int | None = None,
+        precision: str = "fp32",
     ) -> None:
         self.layers = _check_layers(layers)
         last = layers[-1]
         assert isinstance(last, Spiking)
         self._last = last
         self.num_steps = check_size("num_steps", num_steps)
-        self.device = device
-        self._kernels = backend.load(device)
         self.dtype = check_dtype(dtype) or np.dtype("float32")
+        self._kernels = self._load(device, precision)
+        self.device, self.precision = device, precision
         for k, layer in enumerate(self.layers):
             other = layer._not_of(self.dtype)
             if other is not None:
@@ -108,7 +113,7 @@ class Network:
         }
 
     @classmethod
-    def from_config(cls, config: Mapping[str, Any], device: str = "cpu") -> Self:
+    def from_config(cls, config: Mapping[str, Any], device: str = "cpu", precision: str = "fp32") -> Self:
         """A net of this config, with weights of its own; load_state_dict gives it those of another.
 
         Raises
@@ -126,7 +131,7 @@ class Network:
         if not isinstance(layers, list):
             raise ValueError(f"the net's config must have a list of layers; got {layers!r}")
         made = [_layer_from_config(f"layer {k}", layer) for k, layer in enumerate(layers)]
-        return cls(*made, num_steps=config["num_steps"], dtype=config["dtype"], device=device)
+        return cls(*made, num_steps=config["num_steps"], dtype=config["dtype"], device=device, precision=precision)
 
     def shapes_for(self, shape: tuple[int, ...] | None) -> list[tuple[int, ...] | None]:
         """The shape of a sample and of what each layer makes of it; None where a shape is not known.
@@ -145,19 +150,26 @@ class Network:
                 raise ValueError(f"layer {k}: {error}") from None
         return shapes
 
-    def to(self, device: str) -> Self:
+    def to(self, device: str, precision: str = "fp32") -> Self:
         """Move the net to a device, "cpu" or "cuda", its work arrays left behind; returns the net.
 
         Raises
         ------
         ValueError
-            if the device is not to be had; the net stays where it is.
+            if the device is not to be had, or not in this precision; the net stays where it is.
         """
-        self._kernels = backend.load(device)
-        self.device = device
+        self._kernels = self._load(device, precision)
+        self.device, self.precision = device, precision
         self._output = None
         self._place()
         return self
+
+    def _load(self, device: str, precision: str) -> ModuleType:
+        """The kernels for the net."""
+        kernels = backend.load(device, precision)
+        if precision == "tf32" and self.dtype != np.float32:
+            raise ValueError(f'precision must be "fp32" for a net of {self.dtype}; got {precision!r}')
+        return kernels
 
     def _place(self) -> None:
         """Bring the layers to the net's device: what is learnable into one vector, the gradients into another."""

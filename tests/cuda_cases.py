@@ -53,6 +53,7 @@ class Case:
     partial: dict[str, int] = field(default_factory=dict)
     sizes: dict[str, int] = field(default_factory=dict)
     surrogate: Callable[[float], float] | None = None  # for a kernel that is made with one
+    precision: str = "fp32"  # on CUDA, of products
 
     @property
     def name(self) -> str:
@@ -72,7 +73,8 @@ class Case:
                 module = getattr(kernels, file, None)
                 if hasattr(module, constant):
                     stack.enter_context(patch.object(module, constant, size))
-            function = getattr(kernels, self.kernel, None) or getattr(Host, self.kernel)
+            module = getattr(kernels, self.precision, kernels)
+            function = getattr(module, self.kernel, None) or getattr(Host, self.kernel)
             if self.surrogate is not None:
                 function = function(self.surrogate)
             return function(*arguments.values())
@@ -216,12 +218,17 @@ def dense_case(kernel: str, rng: np.random.Generator, sizes: tuple[int, ...], bi
         "add": {"x": d, "y": d[::-1].copy(), "out": empty(*d.shape)},
         "transpose": {"a": weight, "out": empty(outputs, inputs)},
     }[kernel]
-    label = "T{}B{}I{}O{}".format(*sizes) + ("-bits" if bits else "") + "".join(f"-{name}" for name in more)
-    constants = more.pop("split", {})
-    return Case(kernel, label, given | more, sizes=constants)
+    dtype, precision, constants = more.pop("dtype", np.float32), more.pop("precision", "fp32"), more.pop("form", {})
+    if dtype != np.float32:
+        given = {name: x.astype(dtype) if getattr(x, "dtype", None) == np.float32 else x for name, x in given.items()}
+    form = "".join(f"-{name.split('.')[1]}" for name in constants) + f"-{precision}-{np.dtype(dtype).name}"
+    label = "T{}B{}I{}O{}".format(*sizes) + ("-bits" if bits else "") + "".join(f"-{name}" for name in more) + form
+    return Case(kernel, label, given | more, sizes=constants, precision=precision)
 
 
-SPLIT = {"dense.LEAST": 1, "dense.ENOUGH": 1000}  # several blocks for the terms of a tile
+SPLIT = {"dense.LEAST_SMALL": 1, "dense.ENOUGH": 1000}  # several blocks for the terms of a tile
+LARGE = {"dense.MANY": 0, "dense.MOSTLY": 10**9}  # large tiles
+LARGE_SPLIT = LARGE | {"dense.LEAST": 8}
 
 
 def dense_cases(rng: np.random.Generator) -> Iterator[Case]:
@@ -233,10 +240,21 @@ def dense_cases(rng: np.random.Generator) -> Iterator[Case]:
         for kernel in ("find_active", "linear_backward_input", "sum_over_time", "add", "transpose"):
             yield dense_case(kernel, rng, sizes, bits=False)
     for bits in (False, True):
-        yield dense_case("linear_forward", rng, (1, 2, 70, 5), bits, split=SPLIT)
-        yield dense_case("linear_backward", rng, (7, 5, 5, 6), bits, split=SPLIT)
-        yield dense_case("linear_backward", rng, (7, 5, 5, 6), bits, split=SPLIT, add=True)
-    yield dense_case("linear_backward_input", rng, (1, 2, 3, 33), False, split=SPLIT)
+        yield dense_case("linear_forward", rng, (1, 2, 70, 5), bits, form=SPLIT)
+        yield dense_case("linear_backward", rng, (7, 5, 5, 6), bits, form=SPLIT)
+        yield dense_case("linear_backward", rng, (7, 5, 5, 6), bits, form=SPLIT, add=True)
+    yield dense_case("linear_backward_input", rng, (1, 2, 3, 33), False, form=SPLIT)
+    for precision in ("fp32", "tf32"):
+        for sizes in ((1, 13, 21, 14), (3, 11, 12, 31), (1, 16, 72, 16)):
+            for form in (LARGE, LARGE_SPLIT):
+                for bits in (False, True):
+                    for kernel in ("linear_forward", "linear_backward"):
+                        yield dense_case(kernel, rng, sizes, bits, form=form, precision=precision)
+                yield dense_case("linear_backward_input", rng, sizes, False, form=form, precision=precision)
+        yield dense_case("linear_backward", rng, (1, 5, 6, 7), True, form=LARGE, precision=precision, add=True)
+        yield dense_case("linear_backward", rng, (1, 5, 16, 12), False, form=LARGE, precision=precision, add=True)
+    for kernel in ("linear_forward", "linear_backward"):
+        yield dense_case(kernel, rng, (1, 3, 9, 5), False, dtype=np.float64)
 
 
 def boxcar(x: float) -> float:

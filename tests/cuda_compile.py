@@ -21,12 +21,13 @@ import numpy as np
 
 import snnumba.kernels.cuda._driver as driver  # isort: skip  # it makes numba.cuda fit for this NumPy
 from cuda_cases import all_cases
+from numba import float64
 from numba.core.errors import NumbaError
 from numba.cuda import dispatcher
 from numba.cuda.cudadrv import devices
 
 from snnumba.kernels import cuda
-from snnumba.kernels.cuda import _lif_spread, _lif_wide, lif
+from snnumba.kernels.cuda import _lif_spread, _lif_wide, lif, tf32  # noqa: F401  # a case may ask for tf32
 
 ARCHITECTURES = {"sm_90a": (9, 0, "a"), "sm_80": (8, 0)}
 FLOAT64 = {
@@ -89,12 +90,13 @@ def main() -> int:
             faults.append(f"{name} does not compile for {short(types)}: {error}")
             continue
         library = compiled._codelibrary
-        if ".f64" in library.get_asm_str(cc=(9, 0)) and name not in FLOAT64:
+        asked = any(getattr(kind, "dtype", kind) == float64 for kind in types)
+        if ".f64" in library.get_asm_str(cc=(9, 0)) and not asked and name not in FLOAT64:
             faults.append(f"{name}: float64")
         for architecture, cc in ARCHITECTURES.items():
             registers, local, shared = usage(bytes(library.get_cubin(cc=cc).code))
             print(f"{name:24}{architecture:8}{registers:10}{local:10}{shared:10}{dynamic:10}  {short(types)}")
-            if registers * (kernel.most or lif.MOST_TOGETHER) > ALL_REGISTERS:
+            if registers * (kernel.bounds[0] if kernel.bounds else lif.MOST_TOGETHER) > ALL_REGISTERS:
                 faults.append(f"{name} on {architecture}: {registers} registers, too many for the largest block")
             if local:
                 faults.append(f"{name} on {architecture}: {local} bytes of local memory")

@@ -521,12 +521,17 @@ def test_what_a_terminal_would_obey_is_written_as_an_escape(folder, capsys):
         ("--dtype", "int8"),
         ("--threads", "0"),
         ("--device", "tpu"),
+        ("--precision", "bf16"),
     ],
 )
 def test_a_wrong_value_is_refused_with_its_option(folder, capsys, option, value):
     err = refused(capsys, "train", option, value)
     assert f"argument {option}: " in err
     assert repr(value) in err
+
+
+def test_tf32_is_refused_on_the_cpu(folder, capsys):
+    assert "precision must be \"fp32\" on the CPU; got 'tf32'" in refused(capsys, "train", "--precision", "tf32")
 
 
 def test_an_unknown_option_is_refused(folder, capsys):

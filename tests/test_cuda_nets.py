@@ -1,6 +1,7 @@
 """Nets, losses and optimizers on a GPU, or in numba's simulator of one, beside the same on the CPU."""
 
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from targets import on_host
 import snnumba as snn
 from snnumba import functional as SF
 from snnumba import optim
+from snnumba.kernels.cuda import dense
 
 # float32 sums of up to 20 terms in another order, over a few steps and layers
 ROUNDING = 1e-5
@@ -171,6 +173,24 @@ def test_a_net_and_its_optimizer_move_between_devices_and_go_on() -> None:
             optimizer.step()
         losses.append(loss)
     assert losses[1] == pytest.approx(losses[0], rel=ROUNDING)
+
+
+def test_tf32_rounds_the_factors_of_the_products_of_linear_layers() -> None:
+    made = {}
+    with patch.object(dense, "MANY", 0), patch.object(dense, "MOSTLY", 10**9):
+        for precision in ("fp32", "tf32"):
+            net = snn.Network(snn.Linear(6, 5), snn.Leaky(0.9), num_steps=1, device="cuda", seed=0, precision=precision)
+            _, mem = net.forward(images())
+            net.backward(dmem=np.random.default_rng(1).normal(size=(1, 3, 5)).astype(np.float32))
+            made[precision] = [on_host(mem), on_host(net.gradients["0.weight"])]
+            assert net.precision == precision
+    for x, y in zip(made["tf32"], made["fp32"], strict=True):
+        assert 1e-6 < relative_error(x, y) < 1e-3
+
+
+def test_a_net_of_float64_has_no_tf32() -> None:
+    with pytest.raises(ValueError, match="precision must be \"fp32\" for a net of float64; got 'tf32'"):
+        snn.Network(snn.Linear(2, 2), snn.Leaky(0.9), num_steps=1, device="cuda", dtype="float64", precision="tf32")
 
 
 def test_windows_carry_the_state_on_the_device() -> None:

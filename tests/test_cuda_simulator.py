@@ -7,6 +7,7 @@ begins full of NaN: a barrier that is missing, or memory read before it is writt
 import sys
 import threading
 from typing import Any, ClassVar
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -23,8 +24,10 @@ from cuda_cases import Case, all_cases
 from reference import relative_error
 
 from snnumba.kernels import cpu, cuda
-from snnumba.kernels.cuda import lif
+from snnumba.kernels.cuda import dense, lif, tf32
 
+# float32 sums of up to 70 terms in another order; tf32 keeps 10 bits of a number
+TOLERANCE = {"fp32": 1e-5, "tf32": 1e-3}
 ORDER = np.random.default_rng(0)
 
 
@@ -151,7 +154,7 @@ def test_kernel_computes_what_the_cpu_kernel_does(case: Case) -> None:
     assert returned[0] is None or returned[0] == pytest.approx(returned[1], rel=1e-12)  # float64, in another order
     for (name, x), y in zip(case.results(expected).items(), case.results(got).values(), strict=True):
         if x.dtype.kind == "f":
-            assert relative_error(y, x) < 1e-5, name  # float32 sums of up to 70 terms in another order
+            assert relative_error(y, x) < TOLERANCE[case.precision], name
         else:
             np.testing.assert_array_equal(y, x, err_msg=name)
 
@@ -168,3 +171,14 @@ def test_a_linear_feedback_stays_in_shared_memory_as_long_as_it_fits(dtype: str,
 def test_blocks_take_several_samples_once_the_device_is_full() -> None:
     rows = [lif.Shape(None, False, np.empty((1, batch, 10), np.float32)).block[1] for batch in (1, 128, 129, 4096)]
     assert rows == [1, 1, 2, 25]
+
+
+def test_tf32_products_round_their_factors_to_10_bits_and_sums_not() -> None:
+    x, weight = (
+        np.random.default_rng(k).normal(size=shape).astype(np.float32) for k, shape in ((1, (1, 9, 20)), (2, (20, 7)))
+    )
+    got, bias = np.empty((1, 9, 7), np.float32), np.zeros(7, np.float32)
+    with patch.object(dense, "MANY", 0), patch.object(dense, "MOSTLY", 10**9):
+        tf32.linear_forward(x, np.zeros((1, 9, 1), np.uint64), weight, bias, got)
+    x, weight = (np.ldexp(np.round(np.ldexp(m, 11)), e - 11) for m, e in map(np.frexp, (x, weight)))
+    assert relative_error(got[0], x[0] @ weight) < 1e-6

@@ -50,9 +50,11 @@ if SIMULATED:
         return function
 
     OPTIONS: dict[str, Any] = {}
+    intrinsic: Any = None  # needs a compiler
 else:
+    from numba.cuda.extending import intrinsic as intrinsic
+
     cuda = numba_cuda
-    intrinsic = numba_cuda.extending.intrinsic
 
     def part(function):
         """Make a function of a thread that kernels call, compiled into each of them."""
@@ -74,11 +76,11 @@ else:
 class Kernel:
     """A kernel, compiled once for each combination of argument types."""
 
-    def __init__(self, function: Callable[..., Any], most: int | None = None) -> None:
+    def __init__(self, function: Callable[..., Any], bounds: tuple[int, int] | None = None) -> None:
         self.__name__ = function.__name__
         self.source = function
-        self.most = most
-        self.compiled = cuda.jit(**OPTIONS, **({} if most is None or SIMULATED else {"launch_bounds": most}))(function)
+        self.bounds = bounds
+        self.compiled = cuda.jit(**OPTIONS, **({} if SIMULATED else {"launch_bounds": bounds}))(function)
         self._allowed: dict[Any, int] = {}
         self._configured: dict[Any, Callable[..., None]] = {}
 
@@ -115,7 +117,7 @@ class Kernel:
 
     def with_names(self, names: dict[str, Any]) -> "Kernel":
         """The same kernel where these names stand for other functions."""
-        return Kernel(copied(self.source, self.source.__globals__ | names), self.most)
+        return Kernel(copied(self.source, self.source.__globals__ | names), self.bounds)
 
 
 def kernel(function: Callable[..., Any]) -> Kernel:
@@ -125,11 +127,11 @@ def kernel(function: Callable[..., Any]) -> Kernel:
     return made
 
 
-def kernel_of(most: int) -> Callable[[Callable[..., Any]], Kernel]:
-    """A kernel whose blocks have no more than so many threads, among which all registers may be shared out."""
+def bounded(threads: int, together: int = 1) -> Callable[[Callable[..., Any]], Kernel]:
+    """Make a kernel for blocks of so many threads, with registers for so many blocks on a multiprocessor."""
 
     def make(function: Callable[..., Any]) -> Kernel:
-        made = Kernel(function, most)
+        made = Kernel(function, (threads, together))
         registry.append(made)
         return made
 

@@ -15,7 +15,7 @@ Shared memory, in this order: the sums of each thread, for each sample, at two s
 
 import numpy as np
 
-from ._driver import SIMULATED, blocks, cuda, elementwise, holds_together, kernel_of, part, rules, scratch
+from ._driver import SIMULATED, blocks, bounded, cuda, elementwise, holds_together, part, rules, scratch
 from ._lif import adjoint, potential_of, settled
 from ._lif_tiled import clear_bits
 from ._together import WARP, four, number, put_four, put_number, receive, send, sync_warp
@@ -143,7 +143,7 @@ def add_up(sums, at):
     return (first + second) + (third + fourth)
 
 
-@kernel_of(THREADS)
+@bounded(THREADS)
 def forward_spread(
     first, samples, rows, current, weight, bias, beta, threshold, levels, spk0, mem0, reset, delay, words, mem,
     potential,
@@ -201,7 +201,7 @@ def forward_spread(
         put_number(words, 2 * half + group, sent + np.uint64(steps))
 
 
-@kernel_of(THREADS)
+@bounded(THREADS)
 def backward_spread(
     first, samples, rows, dspk, dmem, weight, beta, threshold, mem0, mem, potential, kind, a, b, reset, delay, learn,
     words, initial, dcurrent, dspk0, dmem0, dbeta, dthreshold,

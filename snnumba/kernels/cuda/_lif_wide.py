@@ -15,7 +15,7 @@ group of threads; what is put.
 
 import numpy as np
 
-from ._driver import SIMULATED, blocks, cuda, holds_together, kernel_of, part, rules, scratch
+from ._driver import SIMULATED, blocks, bounded, cuda, holds_together, part, rules, scratch
 from ._lif import adjoint, potential_of, settled
 from ._lif_tiled import clear_bits
 from ._together import (
@@ -198,7 +198,7 @@ def blocks_of(terms):
     return (terms + TILE - 1) // TILE
 
 
-@kernel_of(THREADS)
+@bounded(THREADS)
 def forward_wide(
     first, rows, current, weight, bias, beta, threshold, levels, spk0, mem0, reset, delay, inputs, flags, mem, potential
 ):  # fmt: skip
@@ -260,7 +260,7 @@ def forward_wide(
                 put_number(mem, at, u[k])
 
 
-@kernel_of(THREADS)
+@bounded(THREADS)
 def backward_wide(
     first, rows, dspk, dmem, weight, beta, threshold, mem0, mem, potential, kind, a, b, reset, delay, learn, inputs,
     flags, initial, dcurrent, dspk0, dmem0, dbeta, dthreshold,

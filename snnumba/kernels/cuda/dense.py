@@ -5,72 +5,63 @@
     (3) dbias     = sum_tb d[t, b]
     (4) dx[t, b]  = d[t, b] W^T
 
-A block of threads makes a tile of a product (_tile.py). Where tiles are few, several blocks share out the terms of one,
-and a second kernel adds what they made, in order.
+A block of threads makes a tile of a product (_product.py): a small one, of which many are soon done, or a large one,
+with which each number that is loaded serves many products, where these fill a device. Where tiles are few, several
+blocks share out the terms of one, and a second kernel adds what they made, in order. All this follows from the sizes
+alone.
+
+With precision "tf32" large tiles have their factors, but for those of (3), rounded to 10 bits after the point.
 """
+
+from types import SimpleNamespace
 
 import numpy as np
 
 from ._driver import SIMULATED, THREADS, blocks, cuda, elementwise, kernel, part, scratch
-from ._tile import COUNT, LEFT, RIGHT, SQUARE, SUMS, TILE, clear, gather_sums, input_at, multiply, multiply_tile, place
+from ._product import product_kernels
+from ._tile import COUNT, LEFT, SQUARE, TILE, place
 from .bits import bit, no_bits, word_of
 
 BLOCK = 1  # samples whose gradients of beta, threshold and V lie in one row: each thread writes its own
-ENOUGH = 4 if SIMULATED else 128  # blocks, to keep a device busy
-LEAST = 4 * TILE  # terms of a block, where blocks share them
+
+# Tiles of a product: size, terms at a time, and so on; see product_kernels.
+if SIMULATED:
+    SMALL = product_kernels(4, 8, 3, (2, 2), (2, 2), (2, 2), 8, 1)
+    SMALL64 = product_kernels(4, 8, 2, (2, 2), (2, 2), (2, 2), 8, 1)
+    LARGE = product_kernels(16, 8, 2, (2, 2), (4, 4), (2, 2), 16, 1)
+    TF32 = product_kernels(16, 8, 2, (8, 4), (2, 4), (1, 2), 32, 1, tensor=True)
+else:
+    SMALL = product_kernels(16, 64, 4, (8, 4), (2, 4), (2, 4), 256, 3)
+    SMALL64 = product_kernels(16, 64, 2, (8, 4), (2, 4), (2, 4), 256, 2)
+    LARGE = product_kernels(128, 16, 2, (8, 4), (8, 8), (4, 4), 256, 2)
+    TF32 = product_kernels(128, 16, 2, (8, 4), (8, 8), (1, 2), 256, 2, tensor=True)
+MANY = 96  # large tiles, or parts of them, that are worth it
+MOSTLY = 2  # so often the product may lie in its large tiles, each half empty then
+FULL = 256  # large tiles, or parts of them, that fill a device
+LEAST = 128  # terms of a part of a large tile
+ENOUGH = 128  # small tiles, or parts of them, to keep a device busy
+LEAST_SMALL = 1024  # terms of a part of a small tile
 
 
-@kernel
-def multiply_rows(x, active, weight, bias, terms, out):
-    """Eq. (1) for rows x (R, I) or active (R, ceil(I/64)): out (P, R, O), each of P over its share of the terms."""
-    left = cuda.shared.array(LEFT, weight.dtype)
-    right = cuda.shared.array(RIGHT, weight.dtype)
-    sums = cuda.local.array(SUMS, weight.dtype)
-    row, column, p = TILE * cuda.blockIdx.x, TILE * cuda.blockIdx.y, cuda.blockIdx.z
-    _, rows, columns = out.shape
-    end = min((p + 1) * terms, weight.shape[0])
-    multiply_tile(x, active, weight, rows, row, column, p * terms, end, left, right, sums)
-    for e in range(place(), TILE * TILE, COUNT):
-        i, j = e // TILE, e % TILE
-        if row + i < rows and column + j < columns:
-            out[p, row + i, column + j] = left[i, j] if bias is None else left[i, j] + bias[column + j]
+class Plan:
+    """How a product (rows, columns) with so many terms is cut: kernels, grid, parts of each tile, terms of a part."""
 
+    def __init__(self, large, rows, columns, terms, dtype):
+        tiles, self.kernels = blocks(rows, large.size) * blocks(columns, large.size), large
+        parts = min(max(1, FULL // tiles), max(1, terms // LEAST))
+        mostly = MOSTLY * rows * columns >= tiles * large.size**2
+        if dtype != np.float32 or tiles * parts < MANY or not mostly:
+            self.kernels = SMALL if dtype == np.float32 else SMALL64
+            tiles = blocks(rows, self.kernels.size) * blocks(columns, self.kernels.size)
+            parts = min(max(1, ENOUGH // tiles), max(1, terms // LEAST_SMALL))
+        size, step = self.kernels.size, self.kernels.step
+        self.terms = step * blocks(blocks(terms, parts), step)
+        self.parts = blocks(terms, self.terms)
+        self.grid = blocks(rows, size), blocks(columns, size), self.parts
 
-@kernel
-def multiply_columns(x, active, d, terms, parts, dweight, dbias, add):
-    """Eqs. (2) and (3) for rows x (R, I) or active (R, ceil(I/64)) and d (R, O).
-
-    parts (P, I + 1, O) is written in full, each of P over its share of the rows; if None, dweight and dbias are.
-    """
-    left = cuda.shared.array(LEFT, d.dtype)
-    right = cuda.shared.array(RIGHT, d.dtype)
-    sums = cuda.local.array(SUMS, d.dtype)
-    row, column, p = TILE * cuda.blockIdx.x, TILE * cuda.blockIdx.y, cuda.blockIdx.z
-    inputs, columns = dweight.shape
-    end = min((p + 1) * terms, d.shape[0])
-    clear(sums)
-    for first in range(p * terms, end, TILE):
-        for e in range(place(), TILE * TILE, COUNT):
-            k, j = e // TILE, e % TILE
-            if first + k < end and row + j < inputs:
-                left[j, k] = input_at(x, active, first + k, row + j)
-            else:
-                left[j, k] = first + k < end and row + j == inputs  # (3): the bias is an input that is always 1
-            if first + k < end and column + j < columns:
-                right[k, j] = d[first + k, column + j]
-            else:
-                right[k, j] = 0
-        cuda.syncthreads()
-        multiply(left, right, sums)
-        cuda.syncthreads()
-    gather_sums(sums, left)
-    for e in range(place(), TILE * TILE, COUNT):
-        i, j = e // TILE, e % TILE
-        if row + i <= inputs and column + j < columns:
-            if parts is None:
-                put(left[i, j], row + i, column + j, dweight, dbias, add)
-            else:
-                parts[p, row + i, column + j] = left[i, j]
+    def launch(self, kernel, *args):
+        """Run one of the kernels on all tiles."""
+        kernel.launch(self.grid, self.kernels.count, *args)
 
 
 @part
@@ -106,68 +97,66 @@ def add_gradient_parts(parts, dweight, dbias, add):
         put(total, r, c, dweight, dbias, add)
 
 
-def shares(rows, columns, terms):
-    """Into how many parts the terms of a product are cut, and how many terms a part has."""
-    wanted = min(ENOUGH // (blocks(rows, TILE) * blocks(columns, TILE)), terms // LEAST)
-    size = TILE * max(1, blocks(blocks(terms, max(1, wanted)), TILE))
-    return max(1, blocks(terms, size)), size
-
-
 def flat(x):
     """(T, B, N) as (T B, N)."""
     return None if x is None else x.reshape(x.shape[0] * x.shape[1], x.shape[2])
 
 
-def product(x, active, weight, bias, out):
+def product(x, active, weight, bias, out, large=LARGE):
     """Eq. (1), of arrays (T, B, ...)."""
     x, active, out = flat(x), flat(active), flat(out)
     out = out.reshape(1, *out.shape)
     _, rows, columns = out.shape
-    parts, terms = shares(rows, columns, weight.shape[0])
-    grid = blocks(rows, TILE), blocks(columns, TILE), parts
-    if parts == 1:
-        multiply_rows.launch(grid, SQUARE, x, active, weight, bias, terms, out)
+    plan = Plan(large, rows, columns, weight.shape[0], out.dtype)
+    if plan.parts == 1:
+        plan.launch(plan.kernels.rows, x, active, weight, bias, plan.terms, out)
     else:
-        sums = scratch("parts", (parts, rows, columns), out.dtype)
-        multiply_rows.launch(grid, SQUARE, x, active, weight, None, terms, sums)
+        sums = scratch("parts", (plan.parts, rows, columns), out.dtype)
+        plan.launch(plan.kernels.rows, x, active, weight, None, plan.terms, sums)
         add_parts(sums, bias, out)
 
 
-def linear_forward(x, active, weight, bias, out):
-    """Eq. (1).
+def _linear(large):
+    """The products by these kernels for large tiles."""
 
-    Parameters
-    ----------
-    x : (T, B, I) float, or None if it is 1 where active
-    active : (T, B, ceil(I/64)) uint64         where x is not zero: spikes, or what find_active found
-    weight, bias : (I, O), (O,) float
-    out : (T, B, O) float                      written in full
-    """
-    product(x, active, weight, bias, out)
+    def linear_forward(x, active, weight, bias, out):
+        """Eq. (1).
+
+        Parameters
+        ----------
+        x : (T, B, I) float, or None if it is 1 where active
+        active : (T, B, ceil(I/64)) uint64         where x is not zero: spikes, or what find_active found
+        weight, bias : (I, O), (O,) float
+        out : (T, B, O) float                      written in full
+        """
+        product(x, active, weight, bias, out, large)
+
+    def linear_backward(x, active, d, dweight, dbias, add):
+        """Eqs. (2) and (3).
+
+        Parameters
+        ----------
+        x, active : as in linear_forward
+        d : (T, B, O) float
+        dweight, dbias : (I, O), (O,) float        added to if add, else written in full
+        """
+        x, active, d = flat(x), flat(active), flat(d)
+        plan = Plan(large, *dweight.shape, d.shape[0], d.dtype)
+        inputs, columns = dweight.shape
+        sums = None if plan.parts == 1 else scratch("parts", (plan.parts, inputs + 1, columns), d.dtype)
+        plan.launch(plan.kernels.columns, x, active, d, plan.terms, sums, dweight, dbias, add)
+        if sums is not None:
+            add_gradient_parts(sums, dweight, dbias, add)
+
+    def linear_backward_input(d, weight, dx):
+        """Eq. (4): d (T, B, O), weight (O, I) transposed, dx (T, B, I) written in full."""
+        product(d, no_bits(), weight, None, dx, large)
+
+    return SimpleNamespace(forward=linear_forward, backward=linear_backward, backward_input=linear_backward_input)
 
 
-def linear_backward(x, active, d, dweight, dbias, add):
-    """Eqs. (2) and (3).
-
-    Parameters
-    ----------
-    x, active : as in linear_forward
-    d : (T, B, O) float
-    dweight, dbias : (I, O), (O,) float        added to if add, else written in full
-    """
-    x, active, d = flat(x), flat(active), flat(d)
-    inputs, columns = dweight.shape
-    parts, terms = shares(inputs + 1, columns, d.shape[0])
-    grid = blocks(inputs + 1, TILE), blocks(columns, TILE), parts
-    sums = None if parts == 1 else scratch("parts", (parts, inputs + 1, columns), d.dtype)
-    multiply_columns.launch(grid, SQUARE, x, active, d, terms, sums, dweight, dbias, add)
-    if sums is not None:
-        add_gradient_parts(sums, dweight, dbias, add)
-
-
-def linear_backward_input(d, weight, dx):
-    """Eq. (4): d (T, B, O), weight (O, I) transposed, dx (T, B, I) written in full."""
-    product(d, no_bits(), weight, None, dx)
+_fp32, tf32 = _linear(LARGE), _linear(TF32)
+linear_forward, linear_backward, linear_backward_input = _fp32.forward, _fp32.backward, _fp32.backward_input
 
 
 @kernel

@@ -1,0 +1,292 @@
+"""Products of matrices in square tiles, of which a block of threads makes one.
+
+    (1) out[r, c] = sum_k left[k, r] right[k, c]
+
+A block multiplies a few terms k of both factors in shared memory while the next ones are on their way there. Its warps
+share out the tile or, where that is small, the terms, and then their sums are added in order. A thread's sums lie in
+runs of neighbours, so that one load of a run serves many products:
+
+    row(i) = row + i % run + (i // run) lanes run,       as many lanes as lie below each other; columns alike
+
+A factor that comes as bits is made floats on its way to shared memory. Nothing depends on what else is launched, nor on
+the device: the bits of a sum follow from the sizes.
+"""
+
+from types import SimpleNamespace
+
+import numpy as np
+
+from ._driver import bounded, cuda, part
+from ._ptx import QUAD, commit, copier, has_vectors, loader, mma, storer, tf32, waiter
+
+copy_one, copy_four, load_one = copier(1), copier(QUAD), loader(1)
+
+
+def product_kernels(size, step, stages, lanes, each, runs, count, together, tensor=False):
+    """The two kernels, rows and columns, for tiles of size x size.
+
+    step : terms at a time;  stages : so many times that in shared memory
+    lanes, each, runs : down and across, a warp's threads, a thread's sums, and how many of these are neighbours
+    count : threads of a block;  together : so many blocks have enough registers on a multiprocessor
+    tensor : whether the products are tf32's, on the tensor cores
+    """
+    (down, across), (high, wide), (run_down, run_across) = lanes, each, runs
+    warp, warp_rows, warp_columns = down * across, down * high, across * wide
+    warps_across = size // warp_columns
+    tile_warps = size // warp_rows * warps_across
+    groups = count // (warp * tile_warps)
+    share = step // groups  # terms of a group
+    held = size * step // count  # numbers of a factor that a thread brings
+    sweeps = max(1, 8 * size // count)  # of all threads over the rows of a factor, 8 terms at a time
+    rests = count // size  # threads that share a column of right
+    room_shape = 2 * stages * step, size + (8 if size > 32 else 4)  # no two lanes of mma, or of a copy, share a bank
+    sums_shape, down_shape, across_shape = (high * wide,), (max(high, 4),), (wide,)
+    per_thread, quads = size * size // count, held // QUAD
+    after_sums = groups * size if groups > 1 else 0  # the row of shared memory after the groups' sums
+    load_down, load_across, store = loader(run_down), loader(run_across), storer(run_across)
+    wait = waiter(stages - 2)
+
+    @part
+    def place():
+        """Row and column of this thread's first sum."""
+        lane, mine = cuda.threadIdx.x % warp, cuda.threadIdx.x // warp % tile_warps
+        row = mine // warps_across * warp_rows + lane // across * run_down
+        return row, mine % warps_across * warp_columns + lane % across * run_across
+
+    @part
+    def down_at(i):
+        """From the row of the first sum to that of sum (i, j)."""
+        return i % run_down + i // run_down * (down * run_down)
+
+    @part
+    def across_at(j):
+        """From the column of the first sum to that of sum (i, j)."""
+        return j % run_across + j // run_across * (across * run_across)
+
+    @part
+    def multiply_term(room, left, right, row, column, a, b, sums):
+        """sums += the products of rows `left` and `right` of shared memory."""
+        for i in range(0, high, run_down):
+            load_down(a, i, room, left, row + i * down)
+        for j in range(0, wide, run_across):
+            load_across(b, j, room, right, column + j * across)
+        for i in range(high):
+            for j in range(wide):
+                sums[i * wide + j] += a[i] * b[j]
+
+    @part
+    def multiply(room, left, right, row, column, sums):
+        """Eq. (1) over this thread's share of the terms in shared memory."""
+        a = cuda.local.array(down_shape, room.dtype)
+        b = cuda.local.array(across_shape, room.dtype)
+        first = cuda.threadIdx.x // (warp * tile_warps) * share
+        for k in range(first, first + share, 2):  # unrolled by hand; more takes more registers
+            multiply_term(room, left + k, right + k, row, column, a, b, sums)
+            multiply_term(room, left + k + 1, right + k + 1, row, column, a, b, sums)
+
+    @part
+    def multiply_tf32(room, left, right, row, column, sums):
+        """multiply, 8 terms at a time by mma; row and column are those of D's first number."""
+        a = cuda.local.array(down_shape, room.dtype)
+        b = cuda.local.array(across_shape, room.dtype)
+        h = cuda.threadIdx.x % 4
+        column = column - 2 * h + cuda.threadIdx.x % 32 // 4
+        for first in range(0, step, 8):
+            for j in range(wide):
+                load_one(b, j, room, right + first + h + 4 * (j % 2), column + 8 * (j // 2))
+                b[j] = tf32(b[j])
+            for i in range(0, high, 2):
+                for q in range(4):
+                    load_one(a, q, room, left + first + h + q // 2 * 4, row + 8 * (i + q % 2))
+                    a[q] = tf32(a[q])
+                for j in range(0, wide, 2):
+                    mma(a, b, j, sums, i * wide + j, wide)
+
+    @part
+    def copy_rows(room, to, source, first, end, column, vectors):
+        """room[to:] = rows [first, first + step) of source from a column on, zeros outside and from row `end` on."""
+        j = cuda.threadIdx.x % (size // QUAD) * QUAD
+        for e in range(quads):
+            k = cuda.threadIdx.x // (size // QUAD) + e * (count * QUAD // size)
+            if vectors:
+                live = first + k < end and column + j < source.shape[1]
+                copy_four(room, to + k, j, source, first + k, column + j, live)
+            else:
+                for q in range(QUAD):
+                    live = first + k < end and column + j + q < source.shape[1]
+                    copy_one(room, to + k, j + q, source, first + k, column + j + q, live)
+
+    @part
+    def copy_columns(room, to, source, first, end, row):
+        """copy_rows of source's transpose."""
+        for e in range(held):
+            i = cuda.threadIdx.x // 8 % size + e % sweeps * (size // sweeps)
+            k = cuda.threadIdx.x % 8 + cuda.threadIdx.x // (8 * size) * 8 + e // sweeps * (step * sweeps // held)
+            live = first + k < end and row + i < source.shape[0]
+            copy_one(room, to + k, i, source, row + i, first + k, live)
+
+    @part
+    def bring(columns, x, right, first, end, row, column, room, to, vectors):
+        """Let copies of the next terms of the factors begin, but for one that comes as bits."""
+        if first < end:
+            copy_rows(room, to + step, right, first, end, column, vectors[0])
+            if x is not None:
+                if columns:
+                    copy_rows(room, to, x, first, end, row, vectors[1])
+                else:
+                    copy_columns(room, to, x, first, end, row)
+        commit()
+
+    @part
+    def bits_at(active, r, n, end):
+        """The bits from n on of a row of words before `end`, as far as they are in n's word."""
+        if r < end and n // 64 < active.shape[1]:
+            return np.uint32(active[r, n // 64] >> np.uint64(n % 64))
+        return np.uint32(0)
+
+    @part
+    def bits_of(columns, active, first, end, row):
+        """This thread's bits of a factor: `held` terms of a row or, for columns, rows of a term."""
+        if columns:
+            i = cuda.threadIdx.x % (size // held) * held
+            return bits_at(active, first + cuda.threadIdx.x // (size // held), row + i, end)
+        k = cuda.threadIdx.x // size * held
+        return bits_at(active, row + cuda.threadIdx.x % size, first + k, active.shape[0])
+
+    @part
+    def spread_bits(columns, bits, room, to):
+        """room[to:] = what bits_of found, as floats."""
+        for e in range(held):
+            value = bits >> np.uint32(e) & np.uint32(1) != 0
+            if columns:
+                k, i = cuda.threadIdx.x // (size // held), cuda.threadIdx.x % (size // held) * held
+                room[to + k, i + e] = value
+            else:
+                k, i = cuda.threadIdx.x // size * held, cuda.threadIdx.x % size
+                room[to + k + e, i] = value
+
+    @part
+    def sum_terms(columns, x, active, right, begin, end, row, column, room, sums):
+        """Eq. (1) over terms [begin, end); returns this thread's part of the sums of right[k] of each column.
+
+        columns : whether x (K, R) has terms as rows, else x is (R, K)
+        """
+        at_row, at_column = place()
+        for e in range(high * wide):
+            sums[e] = 0
+        total = room.dtype.type(0)
+        vectors = has_vectors(right), False if x is None else has_vectors(x)
+        for stage in range(stages - 1):
+            now, to = begin + stage * step, 2 * stage * step
+            bring(columns, x, right, now, end, row, column, room, to, vectors)
+            if x is None and now < end:
+                spread_bits(columns, bits_of(columns, active, now, end, row), room, to)
+        stage = 0
+        for first in range(begin, end, step):
+            wait()
+            cuda.syncthreads()
+            left, to = 2 * stage * step, 2 * ((stage + stages - 1) % stages) * step
+            now, bits = first + (stages - 1) * step, np.uint32(0)
+            bring(columns, x, right, now, end, row, column, room, to, vectors)
+            if x is None and now < end:
+                bits = bits_of(columns, active, now, end, row)
+            if tensor:
+                multiply_tf32(room, left, left + step, at_row, at_column, sums)
+            else:
+                multiply(room, left, left + step, at_row, at_column, sums)
+            if columns and row == 0:
+                for e in range(held):
+                    k = left + step + cuda.threadIdx.x // size * held + e
+                    total += room[k, cuda.threadIdx.x % size]
+            if x is None and now < end:
+                spread_bits(columns, bits, room, to)  # by now they have come
+            stage = (stage + 1) % stages
+        cuda.syncthreads()
+        return total
+
+    @part
+    def hand_out(sums, room, row, column, rows, bias, add, out):
+        """out (R, C) = the tile from (row, column) on, and the bias (C,) or what was there."""
+        at_row, at_column = place()
+        if groups == 1:
+            row, column = row + at_row, column + at_column
+            if bias is not None:
+                for i in range(high):
+                    for j in range(wide):
+                        sums[i * wide + j] += bias[min(column + across_at(j), out.shape[1] - 1)]
+            if add:
+                for i in range(high):
+                    for j in range(wide):
+                        r, c = min(row + down_at(i), rows - 1), min(column + across_at(j), out.shape[1] - 1)
+                        sums[i * wide + j] += out[r, c]
+            if has_vectors(out):
+                for i in range(high):
+                    for j in range(0, wide, run_across):
+                        r, c = row + down_at(i), column + across_at(j)
+                        if r < rows and c < out.shape[1]:
+                            store(sums, i * wide + j, out, r, c)
+            else:
+                for i in range(high):
+                    for j in range(wide):
+                        r, c = row + down_at(i), column + across_at(j)
+                        if r < rows and c < out.shape[1]:
+                            out[r, c] = sums[i * wide + j]
+        else:
+            group = cuda.threadIdx.x // (warp * tile_warps)
+            for i in range(high):
+                for j in range(wide):
+                    room[group * size + at_row + down_at(i), at_column + across_at(j)] = sums[i * wide + j]
+            cuda.syncthreads()
+            for e in range(per_thread):
+                mine = cuda.threadIdx.x + count * e
+                r, c = mine // size, mine % size
+                total = room[r, c]
+                for k in range(1, groups):
+                    total += room[k * size + r, c]
+                r, c = row + r, column + c
+                if r < rows and c < out.shape[1]:
+                    if bias is not None:
+                        total += bias[c]
+                    out[r, c] = out[r, c] + total if add else total
+
+    @bounded(count, together)
+    def multiply_rows(x, active, weight, bias, terms, out):
+        """Eq. (1) of dense.py for x (R, I) or active (R, ceil(I/64)): out (P, R, O), each of P over its terms."""
+        room = cuda.shared.array(room_shape, weight.dtype)
+        sums = cuda.local.array(sums_shape, weight.dtype)
+        row, column, p = size * cuda.blockIdx.x, size * cuda.blockIdx.y, cuda.blockIdx.z
+        end = min((p + 1) * terms, weight.shape[0])
+        sum_terms(False, x, active, weight, p * terms, end, row, column, room, sums)
+        hand_out(sums, room, row, column, out.shape[1], bias, False, out[p])
+
+    @bounded(count, together)
+    def multiply_columns(x, active, d, terms, parts, dweight, dbias, add):
+        """Eqs. (2) and (3) of dense.py for x (R, I) or active (R, ceil(I/64)) and d (R, O).
+
+        parts (P, I + 1, O) is written in full, each of P over its share of the rows; if None, dweight and dbias are.
+        """
+        room = cuda.shared.array(room_shape, d.dtype)
+        sums = cuda.local.array(sums_shape, d.dtype)
+        row, column, p = size * cuda.blockIdx.x, size * cuda.blockIdx.y, cuda.blockIdx.z
+        inputs, end = dweight.shape[0], min((p + 1) * terms, d.shape[0])
+        total = sum_terms(True, x, active, d, p * terms, end, row, column, room, sums)
+        thread = cuda.threadIdx.x
+        room[after_sums + thread // size, thread % size] = total
+        if parts is None:
+            hand_out(sums, room, row, column, inputs, None, add, dweight)
+        else:
+            hand_out(sums, room, row, column, inputs, None, False, parts[p])
+        cuda.syncthreads()
+        c = column + thread
+        if row == 0 and thread < size and c < d.shape[1]:
+            total = room[after_sums, thread]
+            for k in range(1, rests):
+                total += room[after_sums + k, thread]
+            if parts is None:
+                dbias[c] = dbias[c] + total if add else total
+            else:
+                parts[p, inputs, c] = total
+
+    for made in (multiply_rows, multiply_columns):
+        made.__name__ += f"_{size}_tf32" if tensor else f"_{size}"
+    return SimpleNamespace(size=size, step=step, count=count, rows=multiply_rows, columns=multiply_columns)
