@@ -199,7 +199,7 @@ def _epoch_row(task: Task, history: History) -> str:
 
 
 def _evaluate(args: argparse.Namespace) -> None:
-    run = checkpoint.load(args.run_file)
+    run = checkpoint.load(args.run_file, args.device)
     _use_threads(args.threads)
     task = _task_of(run, args)
     loss_fn = getattr(task, "loss_fn", None)
@@ -252,7 +252,7 @@ def _info(args: argparse.Namespace) -> None:
         except ValueError as error:
             _row("device", f"{device}: {error}")
             continue
-        _row("device", f"{device}: available")
+        _row("device", f"{device}: {'available' if device == 'cpu' else kernels.device_name()}")
         if device == "cuda":
             missing = kernels.graphs_missing()
             _row("graphs", "a training step is one CUDA graph" if missing is None else f"{missing}: plain launches")
@@ -268,6 +268,8 @@ def _described_net(net: Network) -> str:
 
 def _resources(net: Network) -> str:
     kind = f"{net.dtype}, products in tf32" if net.precision == "tf32" else net.dtype
+    if net.device == "cuda":
+        return f"{kind}, cuda, {net._kernels.device_name()}"
     return f"{kind}, {net.device}, {backend.get_num_threads()} threads"
 
 
@@ -411,6 +413,7 @@ def _parser() -> argparse.ArgumentParser:
     add("run_file", metavar="RUN", help="a file that `snnumba train` saved")
     add("--data", metavar="DATA", help="as in `snnumba train` (default: what the run was trained on)")
     add("--batch-size", type=COUNT, metavar="N", help="images at a time (default: the run's)")
+    add("--device", choices=backend.DEVICES, default="cpu", help=f"where to compute {DEFAULT}")
     add("--threads", type=COUNT, metavar="N", help="CPU threads; results do not depend on it (default: all cores)")
 
     add = command(

@@ -39,7 +39,7 @@ class Network:
     ----------
     layers : Layer                       the last one gives the net's output
     num_steps : int                      how often an input without a time axis is shown
-    device : str                         "cpu"
+    device : "cpu" or "cuda"             where it runs
     dtype : "float32" or "float64"
     seed : int                           layers without a seed of their own draw their weights from it, in order
     precision : "fp32" or "tf32"         on "cuda", and float32: with "tf32" large products of a Linear, and those of

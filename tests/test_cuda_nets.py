@@ -1,5 +1,6 @@
 """Nets, losses and optimizers on a GPU, or in numba's simulator of one, beside the same on the CPU."""
 
+from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
@@ -7,12 +8,13 @@ import numpy as np
 import pytest
 import test_cuda_simulator  # noqa: F401  # its way of running a block, or its reason to skip
 from reference import relative_error
-from targets import on_host
+from targets import SIMULATED, on_host
 
 import snnumba as snn
+from snnumba import backend, checkpoint, optim
 from snnumba import functional as SF
-from snnumba import optim
 from snnumba.kernels.cuda import dense
+from snnumba.training import History
 
 # float32 sums of up to 20 terms in another order, over a few steps and layers
 ROUNDING = 1e-5
@@ -191,6 +193,41 @@ def test_tf32_rounds_the_factors_of_the_products_of_linear_layers() -> None:
 def test_a_net_of_float64_has_no_tf32() -> None:
     with pytest.raises(ValueError, match="precision must be \"fp32\" for a net of float64; got 'tf32'"):
         snn.Network(snn.Linear(2, 2), snn.Leaky(0.9), num_steps=1, device="cuda", dtype="float64", precision="tf32")
+
+
+def test_a_run_saved_on_one_device_goes_on_on_the_other(tmp_path: Path) -> None:
+    data = snn.datasets.Dataset(np.random.default_rng(0).integers(0, 256, (6, 2, 3), np.uint8), np.arange(6) % 3)
+    losses = []
+    for route in (("cpu", "cpu", "cpu"), ("cuda", "cpu", "cuda")):
+        net = tutorial_net(route[0])
+        run = checkpoint.Run(net, optim.Adam(net, lr=0.02), History(), {}, {}, None)
+        for epoch, device in enumerate(route):
+            if epoch:
+                checkpoint.save(tmp_path / "run.h5", run.net, run.optimizer, run.history, {})
+                run = checkpoint.load(tmp_path / "run.h5", device)
+            assert run.net.device == device
+            history = snn.fit(run.net, data, LOSSES["count"], run.optimizer, 1, batch_size=3, seed=epoch)
+        losses.append(history.loss)
+    assert relative_error(losses[1], losses[0]) < ROUNDING
+
+
+class Foreign:
+    """An array of another library, of which nothing is known but its interface."""
+
+    def __init__(self, array: Any) -> None:
+        self.array = array
+        self.__cuda_array_interface__ = array.__cuda_array_interface__
+
+
+@pytest.mark.skipif(SIMULATED, reason="needs a CUDA device: the simulator's arrays have no address")
+def test_arrays_of_other_libraries_go_in_and_come_out() -> None:
+    net, kernels = tutorial_net("cuda"), backend.load("cuda")
+    spk, _ = net.forward(Foreign(kernels.from_host(images())))
+    np.testing.assert_array_equal(on_host(spk), on_host(net.forward(images())[0]))
+    assert spk.__cuda_array_interface__["shape"] == spk.shape
+    loss, dspk = LOSSES["count"](Foreign(spk), Foreign(kernels.from_host(LABELS)))
+    assert loss == LOSSES["count"](spk, LABELS)[0]
+    net.backward(dspk=Foreign(dspk))
 
 
 def test_windows_carry_the_state_on_the_device() -> None:

@@ -3,7 +3,7 @@
 Only backend.load("cuda") imports this package; it needs numba-cuda, or numba's simulator of it.
 """
 
-from ._driver import Graph, graphs_missing, what_is_missing
+from ._driver import Graph, device_name, graphs_missing, what_is_missing
 from .batch import gather
 from .bits import count_bits, num_words, scale_neurons, unpack
 from .conv import TAPS, conv_backward, conv_forward, conv_windows, sum_blocks
@@ -81,6 +81,7 @@ __all__ = [
     "count_forward",
     "count_right",
     "cross_entropy",
+    "device_name",
     "dropout_backward",
     "dropout_forward",
     "end_step",

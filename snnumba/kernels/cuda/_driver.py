@@ -285,6 +285,14 @@ else:
         return type(array)(tuple(shape), tuple(strides), array.dtype, gpu_data=array.gpu_data)
 
 
+def device_name() -> str:
+    """What the device calls itself."""
+    if SIMULATED:
+        return "numba's simulator"
+    name = numba_cuda.get_current_device().name
+    return name.decode() if isinstance(name, bytes) else str(name)
+
+
 def graphs_missing() -> str | None:
     """What keeps the launches of a step from being one graph; None: nothing does."""
     return "numba's simulator has none" if SIMULATED else None

@@ -47,7 +47,7 @@ def from_host(x: npt.NDArray[Any]) -> Any:
 
 def to_host(x: Any) -> npt.NDArray[Any]:
     """An array on the device as a host array."""
-    array: npt.NDArray[Any] = x.copy_to_host()
+    array: npt.NDArray[Any] = as_array("x", x).copy_to_host()
     return array
 
 
