@@ -139,6 +139,7 @@ def fit(
     clip: float | None = None,
     batch_size: int | None = None,
     seed: int | None = None,
+    device: str | None = None,
     progress: bool | None = None,
     on_epoch: Callable[[int, History], object] | None = None,
 ) -> History:
@@ -157,6 +158,7 @@ def fit(
     schedule : of the optimizer's learning rate, such as optim.StepLR(optimizer, 2); each epoch is a step of it
     clip : float > 0               the largest norm of all gradients together, as optim.clip_grad_norm
     batch_size, seed : int         of the shuffled batches of a data set; default 128 and 0
+    device : "cpu" or "cuda"       move the net there first; None: train it where it is
     progress : bool                a bar on stderr; None: where that is a terminal
     on_epoch : called as on_epoch(epoch, history) after each epoch, epoch counting from 1
 
@@ -191,6 +193,8 @@ def fit(
         if dataset is not None:
             _check_dataset(name, dataset, net)
     measures = _measures(loader.dataset, loss_fn, metrics)
+    if device not in (None, net.device):
+        net.to(device)
 
     history = History()
     steps = steps_of(net, loader.dataset, loss_fn, measures, loader.batch_size, optimizer, clip)

@@ -195,6 +195,17 @@ def test_a_net_of_float64_has_no_tf32() -> None:
         snn.Network(snn.Linear(2, 2), snn.Leaky(0.9), num_steps=1, device="cuda", dtype="float64", precision="tf32")
 
 
+def test_training_twice_gives_the_same_bits() -> None:
+    data = snn.datasets.Dataset(np.random.default_rng(0).integers(0, 256, (9, 2, 3), np.uint8), np.arange(9) % 3)
+    found = []
+    for _ in range(2):
+        net = tutorial_net("cpu", learn_beta=True)
+        history = snn.fit(net, data, LOSSES["count"], optim.Adam(net, lr=0.02), 3, batch_size=3, device="cuda")
+        assert net.device == "cuda"
+        found.append((history.loss.tobytes(), *(x.tobytes() for x in net.state_dict().values())))
+    assert found[0] == found[1]
+
+
 def test_a_run_saved_on_one_device_goes_on_on_the_other(tmp_path: Path) -> None:
     data = snn.datasets.Dataset(np.random.default_rng(0).integers(0, 256, (6, 2, 3), np.uint8), np.arange(6) % 3)
     losses = []

@@ -368,6 +368,7 @@ REFUSED = {  # what is wrong: arguments of fit in place of good ones, the error,
     "batch size twice": ({"train": Loader(tiny(), 2)}, ValueError, "batch_size is the Loader's, 2.*got 3"),
     "seed twice": ({"train": Loader(tiny(), 2), "batch_size": None, "seed": 1}, ValueError, "seed is the Loader's, 0"),
     "epochs": ({"epochs": 0}, ValueError, "epochs must be a positive integer; got 0"),
+    "device": ({"device": "tpu"}, ValueError, "device must be one of cpu, cuda; got 'tpu'"),
     "metrics": ({"metrics": [error]}, TypeError, "metrics must be functions by their names"),
     "a metric's name": ({"metrics": {"accuracy": error}}, ValueError, "metrics must have names of their own"),
     "schedule of another optimizer": (
