@@ -61,46 +61,53 @@ def snnumba_step(threads: int) -> Callable[[int], None]:
     return step
 
 
-def snntorch_step(threads: int) -> Callable[[int], None]:
-    """The same in snnTorch, as its regression tutorial writes it."""
+def snntorch_net(hidden: int, steps: int, device: str) -> Callable[[Any, Any], None]:
+    """The same in snnTorch, as its regression tutorial writes it: a function that does a step with a batch."""
     import snntorch
     import torch
     from snntorch import functional as SF
 
-    torch.set_num_threads(threads)
     torch.manual_seed(0)
 
     class Net(torch.nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.fc1 = torch.nn.Linear(INPUTS, HIDDEN)
-            self.rlif1 = snntorch.RLeaky(beta=0.9, linear_features=HIDDEN)
-            self.fc2 = torch.nn.Linear(HIDDEN, OUTPUTS)
+            self.fc1 = torch.nn.Linear(INPUTS, hidden)
+            self.rlif1 = snntorch.RLeaky(beta=0.9, linear_features=hidden)
+            self.fc2 = torch.nn.Linear(hidden, OUTPUTS)
             self.rlif2 = snntorch.RLeaky(beta=0.9, linear_features=OUTPUTS)
 
         def forward(self, x: Any) -> Any:
             spk1, mem1 = self.rlif1.init_rleaky()
             spk2, mem2 = self.rlif2.init_rleaky()
             recorded = []
-            for _ in range(STEPS):
+            for _ in range(steps):
                 spk1, mem1 = self.rlif1(self.fc1(x), spk1, mem1)
                 spk2, mem2 = self.rlif2(self.fc2(spk1), spk2, mem2)
                 recorded.append(spk2)
             return torch.stack(recorded)
 
-    net = Net()
+    net = Net().to(device)
     loss_fn = SF.mse_count_loss(correct_rate=0.8, incorrect_rate=0.2)
     optimizer = torch.optim.Adam(net.parameters(), lr=1e-3)
-    data = [(torch.from_numpy(x), torch.from_numpy(y)) for x, y in batches()]
 
-    def step(k: int) -> None:
-        x, y = data[k % BATCHES]
+    def step(x: Any, y: Any) -> None:
         loss = loss_fn(net(x), y)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
 
     return step
+
+
+def snntorch_step(threads: int) -> Callable[[int], None]:
+    """snntorch_net on the CPU, for step k."""
+    import torch
+
+    torch.set_num_threads(threads)
+    step = snntorch_net(HIDDEN, STEPS, "cpu")
+    data = [(torch.from_numpy(x), torch.from_numpy(y)) for x, y in batches()]
+    return lambda k: step(*data[k % BATCHES])
 
 
 CANDIDATES = {"snnumba": snnumba_step, "snnTorch": snntorch_step}
