@@ -35,9 +35,16 @@ class Ceilings:
 
     def floor(self, work: Any) -> float:
         """Eq. (1), in seconds, of what moves so many bytes of so much memory and does so many operations."""
+        return max(self._moving(work), work.operations / self.peak)
+
+    def kind(self, work: Any) -> str:
+        """Which of the two it is in eq. (1)."""
+        return "bytes" if self._moving(work) > work.operations / self.peak else "operations"
+
+    def _moving(self, work: Any) -> float:
         sizes = sorted(self.bandwidth)
         fast = np.interp(np.log2(max(work.memory, 1)), np.log2(sizes), [self.bandwidth[size] for size in sizes])
-        return max(work.bytes / float(fast), work.operations / self.peak)
+        return work.bytes / float(fast)
 
     def record(self) -> dict[str, Any]:
         """For a JSON file."""

@@ -59,14 +59,14 @@ def cpu_side(work: Any, limits: Ceilings, budget: float) -> dict[str, Any]:
 
 
 def gpu_side(work: Any, limits: Ceilings, budget: float) -> dict[str, Any]:
-    """Times on the GPU beside the floor there, launches, and of a kernel its time in a graph."""
+    """Times on the GPU beside the floor there, launches, and of what is launches alone its time as a graph."""
     import gpu
 
     call = on_gpu(work)
     found = clock.measured(call, budget, gpu.timed)
     floor = limits.floor(work)
     found |= {"floor": floor, "share": floor / found["median"], "launches": gpu.launches(call)}
-    if isinstance(work, Entry) and not gpu.SIMULATED:
+    if work.launches_alone and not gpu.SIMULATED:
         graph = guarded(lambda: clock.measured(gpu.as_graph(call), budget, gpu.timed))
         found["graph"] = graph | ({"share": floor / graph["median"]} if "median" in graph else {})
     return found

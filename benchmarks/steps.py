@@ -29,6 +29,7 @@ class Step:
 
     name: str
     size: str
+    launches_alone = False  # on a GPU; else something is copied to or from the host
     snntorch: Any = None  # gives the same in snnTorch on the GPU, where it can be had
 
     def on(self, device: str) -> Run:
@@ -176,6 +177,7 @@ class Recurrent(Step):
     steps: int
     batch: int
     name = "RLeaky there and back"
+    launches_alone = True
 
     @property
     def size(self) -> str:  # type: ignore[override]
@@ -226,6 +228,7 @@ STEPS: dict[str, list[Step]] = {
         *(Tutorial(batch=batch) for batch in (1, 16, 512, 4096)),
         *(Tutorial(hidden=hidden) for hidden in (32, 512, 2048)),
         *(Tutorial(steps=steps) for steps in (25, 500)),
+        Epoch(batch=1024),
         *(Recurrent(n, steps, batch) for n, steps, batch in ((128, 100, 128), (512, 25, 128), (4096, 10, 128))),
     ],
 }
