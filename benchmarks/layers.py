@@ -91,7 +91,8 @@ def main() -> None:
     parser.add_argument("--serve", choices=CANDIDATES, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.serve:
-        race.serve(CANDIDATES[arguments.serve](arguments.threads), WARM_UP, TIMES)
+        made = CANDIDATES[arguments.serve](arguments.threads)
+        race.serve({name: race.Task(run, WARM_UP, TIMES) for name, run in made.items()})
         return
     names = race.installed(PACKAGES)
     found = race.measure(__file__, names, list(LAYERS), arguments.threads, arguments.rounds)

@@ -128,10 +128,10 @@ class Tutorial(Step):
     def snntorch(self) -> Run:
         """The same step, as snnTorch's tutorial writes it."""
         import torch
-        from training import snntorch_net
+        from peers.with_snntorch import trained
 
-        step = snntorch_net(self.hidden, self.steps, "cuda")
-        return in_turn(step, [(torch.from_numpy(x).cuda(), torch.from_numpy(y).cuda()) for x, y in self.batches()])
+        net = trained(self.hidden, self.steps, "cuda")
+        return in_turn(net.step, [(torch.from_numpy(x).cuda(), torch.from_numpy(y).cuda()) for x, y in self.batches()])
 
 
 def in_turn(step: Callable[..., None], batches: list[tuple[Any, Any]]) -> Run:
