@@ -21,7 +21,7 @@ import ceilings
 import clock
 import report
 from entries import entries
-from sides import Works, compile_all, cpu_side, duration, gpu_side, guarded, ratio, share
+from sides import Works, add_floor, compile_all, cpu_side, duration, gpu_side, guarded, ratio, share
 from steps import STEPS
 
 import snnumba as snn
@@ -35,6 +35,16 @@ PEER_BUDGET = 1.0
 def everything(which: str, only: str) -> Works:
     """What to measure: steps first, since they count most."""
     return [work for work in itertools.chain(STEPS[which], entries(which)) if only in work.name]
+
+
+def measured_ceilings(with_gpu: bool) -> dict[str, ceilings.Ceilings]:
+    """Those of both devices."""
+    found = {"cpu": ceilings.of_cpu()}
+    if with_gpu:
+        import gpu
+
+        found["gpu"] = gpu.ceilings()
+    return found
 
 
 def peer_side(work: Any) -> dict[str, Any]:
@@ -102,14 +112,9 @@ def main() -> None:
     say(f"snnTorch is not: {without_snntorch}" if without_snntorch else "snnTorch is measured on the GPU")
     say("compiling")
     compile_all(make, with_gpu=without_gpu is None)
-    limits = {"cpu": ceilings.of_cpu()}
-    say(f"CPU: {limits['cpu']}")
-    if without_gpu is None:
-        import gpu
-
-        limits["gpu"] = gpu.ceilings()
-        say(f"GPU: {limits['gpu']}")
-    rows = []
+    limits, rows = measured_ceilings(without_gpu is None), []
+    for side, limit in limits.items():
+        say(f"{side}: {limit}")
     for k, work in enumerate(works):
         row: dict[str, Any] = {"name": work.name, "size": work.size}
         rows.append(row)
@@ -119,13 +124,21 @@ def main() -> None:
         say(f"{k + 1}/{len(works)} {work.name}, {work.size}")
         row["cpu"] = guarded(lambda work=work: cpu_side(work, limits["cpu"], budget))
         if without_gpu is None:
-            row["gpu"] = guarded(lambda work=work: gpu_side(work, limits["gpu"], budget))
+            row["gpu"] = guarded(lambda work=work: gpu_side(work, budget))
         if without_snntorch is None and getattr(work, "snntorch", None):
             row["snntorch_gpu"] = guarded(lambda work=work: peer_side(work))
         row |= {"bytes": work.bytes, "operations": work.operations}
+    limits = {side: limit.best(limits[side]) for side, limit in measured_ceilings(without_gpu is None).items()}
+    for work, row in zip(works, rows, strict=True):
+        for side in limits.keys() & row.keys():
+            if "bytes" in row:
+                add_floor(row[side], work, limits[side])
+    print("\n".join(f"{side}: {limit}" for side, limit in limits.items()))
     print(report.table(list(lines(rows, without_gpu is None))))
     for row in rows:
         for side in ("cpu", "gpu", "snntorch_gpu"):
+            if "a step" in row.get(side, {}):
+                print(f"{row['name']}, {row['size']}, {side}: {duration(row[side], 'a step')} a step")
             for why in {"skipped", "error"} & row.get(side, {}).keys():
                 print(f"{row['name']}, {row['size']}, {side}: {why}: {row[side][why]}")
     if without_gpu:

@@ -94,24 +94,11 @@ def launches(call: clock.Call) -> int:
 
 
 def as_graph(call: clock.Call) -> clock.Call:
-    """The launches of a call, which was made before, as one CUDA graph; call it to replay them."""
-    from cuda.core import Device, Stream
-
-    device = Device()
-    device.set_current()
-    builder = device.create_graph_builder()
-
-    def launch(self: Kernel, grid: Any, block: Any, *args: Any, shared: int = 0) -> None:
-        self.compiled[grid, block, builder, shared](*args)
-
-    builder.begin_building()
-    try:
-        with launching(launch):
-            call()
-    finally:
-        builder.end_building()
-    graph, stream = builder.complete(), Stream.from_handle(0)
-    return lambda: graph.launch(stream)
+    """The launches of a call as one CUDA graph, recorded; call it to launch it."""
+    graph: clock.Call = kernels.Graph(call)
+    graph()
+    graph()
+    return graph
 
 
 @elementwise(lambda a, b: a.shape[0])

@@ -49,27 +49,33 @@ def on_gpu(work: Any) -> clock.Call:
 
 
 def cpu_side(work: Any, limits: Ceilings, budget: float) -> dict[str, Any]:
-    """Times on the CPU beside the floor there."""
-    call = on_cpu(work)
-    floor = limits.floor(work)
+    """Times on the CPU."""
+    call, floor = on_cpu(work), limits.floor(work)
     if floor > SHARE * LONGEST:
-        return {"floor": floor, "skipped": f"its floor is {floor:.1f} s, so it may take more than {LONGEST:.0f} s"}
-    found = clock.measured(call, budget)
-    return {"floor": floor, "share": floor / found["median"]} | found
+        return {"skipped": f"its floor is {floor:.1f} s, so it may take more than {LONGEST:.0f} s"}
+    return work.measured(call, budget) if hasattr(work, "measured") else clock.measured(call, budget)
 
 
-def gpu_side(work: Any, limits: Ceilings, budget: float) -> dict[str, Any]:
-    """Times on the GPU beside the floor there, launches, and of what is launches alone its time as a graph."""
+def gpu_side(work: Any, budget: float) -> dict[str, Any]:
+    """Times on the GPU, launches, and of what is launches alone its time as a graph."""
     import gpu
 
     call = on_gpu(work)
-    found = clock.measured(call, budget, gpu.timed)
-    floor = limits.floor(work)
-    found |= {"floor": floor, "share": floor / found["median"], "launches": gpu.launches(call)}
-    if work.launches_alone and not gpu.SIMULATED:
-        graph = guarded(lambda: clock.measured(gpu.as_graph(call), budget, gpu.timed))
-        found["graph"] = graph | ({"share": floor / graph["median"]} if "median" in graph else {})
+    if hasattr(work, "measured"):
+        found: dict[str, Any] = work.measured(call, budget)
+        return found
+    found = clock.measured(call, budget, gpu.timed) | {"launches": gpu.launches(call)}
+    if work.launches_alone:
+        found["graph"] = guarded(lambda: clock.measured(gpu.as_graph(call), budget, gpu.timed))
     return found
+
+
+def add_floor(side: dict[str, Any], work: Any, limits: Ceilings) -> None:
+    """To what was measured on a side, the floor there and its share in the median and in the least time."""
+    side["floor"] = limits.floor(work)
+    for found in (side, side.get("graph", {})):
+        if "median" in found:
+            found["share"], found["best share"] = (side["floor"] / found[key] for key in ("median", "least"))
 
 
 def smallest(works: Works) -> list[int]:
@@ -111,9 +117,9 @@ def duration(side: dict[str, Any] | None, key: str = "median") -> str:
     return f"{seconds * 1e6:.3g} us"
 
 
-def share(side: dict[str, Any] | None) -> str:
+def share(side: dict[str, Any] | None, key: str = "share") -> str:
     """The share of the floor, for a table."""
-    return f"{side['share']:.0%}" if side and "share" in side else ""
+    return f"{side[key]:.0%}" if side and key in side else ""
 
 
 def ratio(side: dict[str, Any] | None, other: dict[str, Any] | None) -> str:

@@ -119,7 +119,7 @@ def pool(steps: int, batch: int, shape: tuple[int, int, int]) -> Iterator[Entry]
 
 def dropout(steps: int, batch: int, n: int) -> Iterator[Entry]:
     every, size = (steps, batch, n), f"T{steps} B{batch} N{n}"
-    draw = {"key": np.uint64(7), "call": np.uint64(3), "limit": np.uint64(2**62), "scale": f4(4 / 3)}
+    draw = {"key": np.uint64(7), "call": np.full(1, 3, np.uint64), "limit": np.uint64(2**62), "scale": f4(4 / 3)}
     operations = math.prod(every) * (RANDOM + 2)
 
     def forward(kernels: ModuleType) -> Arguments:

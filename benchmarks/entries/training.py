@@ -50,7 +50,7 @@ def gather(batch: int, pixels: int) -> Iterator[Entry]:
 def adam(size: int) -> Iterator[Entry]:
     def make(kernels: ModuleType) -> Arguments:
         vectors = {"parameters": noise(size), "gradients": noise(size), "m": noise(size), "v": np.abs(noise(size))}
-        rest = {"step": f4(1e-3), "beta2": f4(0.999), "rest1": f4(0.1), "rest2": f4(1e-3), "eps": f4(1e-8)}
-        return vectors | rest | {"keep": f4(1), "decay": f4(0)}
+        step, beta2, rest1, rest2, eps, keep, decay = 1e-3, 0.999, 0.1, 1e-3, 1e-8, 1, 0
+        return vectors | {"factors": np.array([step, beta2, rest1, rest2, eps, keep, decay], f4)}
 
     yield Entry("adam", "", f"P{size}", make, 12 * size, twice=("parameters", "m", "v"))
