@@ -46,31 +46,37 @@ def snnumba_runs(threads: int) -> dict[str, Callable[[], None]]:
     return {name: run_of(*layer) for name, layer in LAYERS.items()}
 
 
-def snntorch_runs(threads: int) -> dict[str, Callable[[], None]]:
-    """The same in snnTorch, step by step."""
+def snntorch_run(arguments: dict[str, Any], current: Any, dspk: Any) -> Callable[[], None]:
+    """The same in snnTorch, step by step, of one layer with tensors on any device."""
     import snntorch
+    import torch
+
+    layer = snntorch.RLeaky(beta=0.9, **arguments).to(current.device)
+    current.requires_grad_()
+
+    def run() -> None:
+        layer.zero_grad()
+        current.grad = None
+        spk, mem = layer.init_rleaky()
+        recorded = []
+        for now in current:
+            spk, mem = layer(now, spk, mem)
+            recorded.append(spk)
+        torch.stack(recorded).backward(dspk)
+
+    return run
+
+
+def snntorch_runs(threads: int) -> dict[str, Callable[[], None]]:
+    """snntorch_run of each layer on the CPU."""
     import torch
 
     torch.set_num_threads(threads)
     torch.manual_seed(0)
-
-    def run_of(shape: tuple[int, ...], arguments: dict[str, Any]) -> Callable[[], None]:
-        layer, (current, dspk) = snntorch.RLeaky(beta=0.9, **arguments), map(torch.from_numpy, arrays(shape))
-        current.requires_grad_()
-
-        def run() -> None:
-            layer.zero_grad()
-            current.grad = None
-            spk, mem = layer.init_rleaky()
-            recorded = []
-            for now in current:
-                spk, mem = layer(now, spk, mem)
-                recorded.append(spk)
-            torch.stack(recorded).backward(dspk)
-
-        return run
-
-    return {name: run_of(*layer) for name, layer in LAYERS.items()}
+    return {
+        name: snntorch_run(arguments, *map(torch.from_numpy, arrays(shape)))
+        for name, (shape, arguments) in LAYERS.items()
+    }
 
 
 CANDIDATES = {"snnumba": snnumba_runs, "snnTorch": snntorch_runs}
@@ -85,7 +91,8 @@ def main() -> None:
     parser.add_argument("--serve", choices=CANDIDATES, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.serve:
-        race.serve(CANDIDATES[arguments.serve](arguments.threads), WARM_UP, TIMES)
+        made = CANDIDATES[arguments.serve](arguments.threads)
+        race.serve({name: race.Task(run, WARM_UP, TIMES) for name, run in made.items()})
         return
     names = race.installed(PACKAGES)
     found = race.measure(__file__, names, list(LAYERS), arguments.threads, arguments.rounds)

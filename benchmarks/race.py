@@ -11,27 +11,35 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import report
 
 PAUSE = 0.05  # seconds until the threads of the candidate before have gone to sleep
-Tasks = Mapping[str, Callable[[], None]]
 
 
-def serve(tasks: Tasks, warm_up: int, times: int) -> None:
-    """In a candidate's process: do each task to warm up, and whenever it is named once more, and then `times` times."""
+class Task(NamedTuple):
+    """What a candidate does: so many times to warm up, and then so many times in every round."""
+
+    run: Callable[[], None]
+    warm_up: int
+    times: int
+
+
+def serve(tasks: Mapping[str, Task]) -> None:
+    """In a candidate's process: warm up, and do a task whenever it is named, once more than it is timed."""
     answers, sys.stdout = sys.stdout, sys.stderr
     for task in tasks.values():
-        for _ in range(warm_up):
-            task()
+        for _ in range(task.warm_up):
+            task.run()
     print("ready", file=answers, flush=True)
     for name in map(str.strip, sys.stdin):
-        tasks[name]()  # brings its arrays back into the caches
+        run, _, times = tasks[name]
+        run()  # brings its arrays back into the caches
         seconds = []
         for _ in range(times):
             begin = time.perf_counter()
-            tasks[name]()
+            run()
             seconds.append(time.perf_counter() - begin)
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         print(peak, *seconds, file=answers, flush=True)
@@ -51,9 +59,10 @@ def measure(
     seconds: dict[tuple[str, str], list[float]] = {(task, name): [] for task in tasks for name in candidates}
     peaks: dict[tuple[str, str], float] = {}
     try:
-        for name, process in processes.items():
-            if process.stdout.readline().strip() != "ready":
-                raise SystemExit(f"{name} did not start; its message is above")
+        for name in candidates:
+            if processes[name].stdout.readline().strip() != "ready":
+                print(f"{name} did not start, so it is not measured; its message is above")
+                processes.pop(name).kill()
         for _ in range(rounds):
             for task in tasks:
                 for name, process in processes.items():
@@ -66,7 +75,7 @@ def measure(
         for process in processes.values():
             process.kill()
     return {
-        task: {name: report.spread(seconds[task, name]) | {"peak_memory_MB": peaks[task, name]} for name in candidates}
+        task: {name: report.spread(seconds[task, name]) | {"peak_memory_MB": peaks[task, name]} for name in processes}
         for task in tasks
     }
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 
-def machine(*packages: str) -> dict[str, Any]:
+def machine(*packages: str, gpu: bool = False) -> dict[str, Any]:
     """The hardware, the versions of Python and of these packages where installed, and the commit."""
     found = {}
     for package in packages:
@@ -28,7 +28,14 @@ def machine(*packages: str) -> dict[str, Any]:
         "python": platform.python_version(),
         "versions": found,
         "commit": _commit(),
-    }
+    } | ({"gpu": _gpu()} if gpu else {})
+
+
+def _gpu() -> dict[str, Any]:
+    """The GPU's name, driver and versions; only where one is there."""
+    import gpu
+
+    return gpu.about()
 
 
 def _cpu() -> str:
@@ -56,9 +63,9 @@ def _commit() -> str | None:
 
 
 def spread(seconds: Sequence[float]) -> dict[str, float]:
-    """Median, 10th and 90th percentile, and the number of measurements."""
-    low, median, high = np.percentile(seconds, [10, 50, 90])
-    return {"median": float(median), "p10": float(low), "p90": float(high), "count": len(seconds)}
+    """Median, 10th and 90th percentile, the least, and the number of measurements."""
+    low, median, high = map(float, np.percentile(seconds, [10, 50, 90]))
+    return {"median": median, "p10": low, "p90": high, "least": min(seconds), "count": len(seconds)}
 
 
 def table(rows: Sequence[Sequence[str]]) -> str:

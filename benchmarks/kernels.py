@@ -1,0 +1,73 @@
+"""Each CPU kernel beside its floor, at several sizes and densities of what is not zero.
+
+    python benchmarks/kernels.py [--only NAME] [--threads 2] [--out benchmarks/results/kernels.json]
+
+Floors come from ceilings that are measured in the same run, see ceilings.py, and what they count is in entries/; the
+share is the floor over the median, and at best over the least time. The limit is what the floor is made of: bytes, or
+operations.
+"""
+
+import argparse
+import itertools
+import sys
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+import ceilings
+import report
+from entries import at_densities, entries
+from sides import Works, add_floor, compile_all, cpu_side, duration, guarded, share
+
+import snnumba as snn
+from snnumba.kernels import cpu
+
+BUDGET = 0.6  # seconds to measure a call
+
+
+def everything(which: str, only: str) -> Works:
+    """What to measure."""
+    return [work for work in itertools.chain(entries(which), at_densities(which)) if only in work.name]
+
+
+def lines(rows: list[dict[str, Any]]) -> Iterator[list[str]]:
+    """The table."""
+    yield ["kernel", "size", "median", "10% to 90%", "floor", "limit", "share", "at best"]
+    for row in rows:
+        spread = f"{duration(row, 'p10')} to {duration(row, 'p90')}" if "median" in row else ""
+        line = [row["name"], row["size"], duration(row), spread, duration(row, "floor"), row["limit"]]
+        yield [*line, share(row), share(row, "best share")]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", default="", metavar="NAME", help="only kernels with this in their name")
+    parser.add_argument("--threads", type=int, default=cpu.available_threads(), help="CPU threads (default: all)")
+    parser.add_argument("--out", help="write the result to this JSON file")
+    parser.add_argument("--toy", action="store_true", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    snn.set_num_threads(arguments.threads)
+    make = partial(everything, "toy" if arguments.toy else "all", arguments.only)
+    compile_all(make, with_gpu=False)
+    limits, works, rows = ceilings.of_cpu(), make(), []
+    for work in works:
+        print(f"{work.name}, {work.size}", file=sys.stderr, flush=True)
+        found = guarded(lambda work=work: cpu_side(work, limits, BUDGET))
+        known = {"name": work.name, "size": work.size, "bytes": work.bytes, "operations": work.operations}
+        rows.append(known | found)
+    limits = limits.best(ceilings.of_cpu())
+    for work, row in zip(works, rows, strict=True):
+        row["limit"] = limits.kind(work)
+        add_floor(row, work, limits)
+    print(f"{arguments.threads} threads: {limits}")
+    print(report.table(list(lines(rows))))
+    for row in rows:
+        for why in {"skipped", "error"} & row.keys():
+            print(f"{row['name']}, {row['size']}: {why}: {row[why]}")
+    if arguments.out:
+        about = report.machine("snnumba", "numpy", "numba") | {"threads": arguments.threads}
+        report.write(arguments.out, about | {"ceilings": limits.record(), "rows": rows})
+
+
+if __name__ == "__main__":
+    main()
