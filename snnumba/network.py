@@ -4,7 +4,7 @@ import inspect
 import math
 from collections.abc import Mapping
 from types import ModuleType
-from typing import Any, Self
+from typing import Any, Self, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +23,9 @@ from .layers.spiking import Spiking
 from .quant import StateQuant
 
 ALIGNMENT = 16  # each array begins at a multiple of this many numbers in the flat vector
+
+RECORDS = ("spikes", "membrane", "count")
+TAPE = 1 << 23  # numbers that a layer may keep of all steps of some samples, where there will be no backward pass
 
 MOST_NESTED = 8  # feedbacks within feedbacks in a config
 
@@ -192,7 +195,13 @@ class Network:
             begin += size
         self._kernels.write(flat, self.vector)
 
-    def forward(self, x: Array, num_steps: int | None = None) -> tuple[Array, Array]:
+    @overload
+    def forward(self, x: Array, num_steps: int | None = None, record: None = None) -> tuple[Array, Array]: ...
+
+    @overload
+    def forward(self, x: Array, num_steps: int | None = None, *, record: str) -> Array: ...
+
+    def forward(self, x: Array, num_steps: int | None = None, record: str | None = None) -> tuple[Array, Array] | Array:
         """Spikes and membranes of the last layer at all steps.
 
         Parameters
@@ -200,17 +209,28 @@ class Network:
         x : (B, N) or (B, C, H, W)           shown at each step
             or (T, B, N) or (T, B, C, H, W)
         num_steps : int                      T, if it is not the net's
+        record : str                         what is wanted where there will be no backward pass; memory for the steps
+                                             of the layers is then that of a few samples, however many there are
 
         Returns
         -------
         spk, mem : (T, B, N) or (T, B, C, H, W) each. They stay as they are for as long as they are kept; if they are
             not, a later call uses their memory.
+        With record "spikes" or "membrane", the one or the other; with "count" the spikes of each neuron, summed over
+            the steps, (B, N) or (B, C, H, W).
 
         Raises
         ------
         TypeError, ValueError
-            if x is not an array of the net's dtype and such a shape.
+            if x is not an array of the net's dtype and such a shape, or record is another word.
+
+        >>> from snnumba import RLeaky
+        >>> net = Network(RLeaky(beta=0.9, linear_features=2), num_steps=7, seed=0)
+        >>> net.forward(np.ones((1, 2), np.float32), record="count")
+        array([[7., 7.]], dtype=float32)
         """
+        if record not in (None, *RECORDS):
+            raise ValueError(f"record must be one of {', '.join(RECORDS)}, or None; got {record!r}")
         steps = self.num_steps if num_steps is None else check_size("num_steps", num_steps)
         kernels = self._kernels
         x = kernels.as_array("x", x)
@@ -224,6 +244,8 @@ class Network:
             self.shapes = self.shapes_for(sample)
         self._check_carried(signal.shape[1])
         self._output, self._tapes = None, []
+        if record is not None:
+            return self._recorded(signal, steps, record)
         with self._kernels.team.together():  # over samples
             for layer in self.layers:
                 signal = layer._run(signal, steps)
@@ -231,6 +253,44 @@ class Network:
         self._output, self._x_shape = spk.shape, x.shape
         self._tapes = [layer._tape for layer in self.layers]
         return spk, self._last.mem
+
+    def _recorded(self, x: Array, steps: int, record: str) -> Array:
+        """What `record` names of the last layer, for x (T or 1, B, *sample), a few samples at a time."""
+        batch, shape = x.shape[1], self.shapes[-1]
+        assert shape is not None
+        most = max(math.prod(made) for made in self.shapes if made is not None)
+        size = max(32, min(1024, TAPE // (steps * most) // 32 * 32))
+        if any(part._whole_batch for layer in self.layers for part in layer._all()):
+            size = batch
+        kept = (batch, *shape) if record == "count" else (steps, batch, *shape)
+        made: Array = self._work.empty(record, kept, self.dtype)
+        for begin in range(0, batch, size):
+            some = slice(begin, min(begin + size, batch))
+            signal: Any = x if size >= batch else self._some(x, some)
+            with self._kernels.team.together():  # over samples
+                for layer in self.layers:
+                    signal = layer._run(signal, steps)
+                if record == "spikes":
+                    signal = self._last._as_floats(signal)
+            if record == "count":
+                self._last._count(signal, made[some])
+            else:
+                signal = self._last.mem if record == "membrane" else signal
+                if size >= batch:
+                    made = signal
+                else:
+                    made[:, some] = signal
+            for layer in self.layers:
+                layer._tape = {}
+        return made
+
+    def _some(self, x: Array, some: slice) -> Array:
+        """Some samples of x (T or 1, B, *sample)."""
+        if len(x) == 1:
+            return x[0, some].reshape(1, some.stop - some.start, *x.shape[2:])
+        part: Array = self._work.empty("some", (len(x), some.stop - some.start, *x.shape[2:]), self.dtype)
+        part[:] = x[:, some]
+        return part
 
     def backward(
         self, dspk: Array | None = None, dmem: Array | None = None, *, input_gradient: bool = False

@@ -155,6 +155,7 @@ def bits_cases(rng: np.random.Generator) -> Iterator[Case]:
         yield Case("unpack", f"N{n}-factor", {"bits": bits, "factor": factor, "out": empty(*x.shape)})
         yield Case("scale_neurons", f"N{n}", {"x": x, "factor": factor, "out": empty(*x.shape)})
         yield Case("count_bits", f"N{n}", {"bits": bits, "counts": empty(3, dtype=np.int64)})
+        yield Case("count_spikes", f"N{n}", {"bits": bits, "counts": empty(3, n)})
 
 
 def parameter_cases(rng: np.random.Generator) -> Iterator[Case]:

@@ -169,6 +169,19 @@ class Layer:
         blocks: int = -(-batch // self._kernels.BLOCK)
         return blocks
 
+    @property
+    def _whole_batch(self) -> bool:
+        """Whether what the layer makes of a sample depends on its place in the batch."""
+        return False
+
+    def _count(self, x: Array | Spikes, counts: Array) -> None:
+        """counts (B, *shape) = the sum over all steps of an output of the layer."""
+        flat = counts.reshape(len(counts), math.prod(counts.shape[1:]))
+        if isinstance(x, Spikes):
+            self._kernels.count_spikes(x.bits, flat)
+        else:
+            self._kernels.count_forward(x.reshape(*x.shape[:2], flat.shape[1]), flat.reshape(1, *flat.shape))
+
     def _as_floats(self, x: Array | Spikes, factor: Array | None = None) -> Array:
         """Spikes as zeros and ones (T, B, *shape), or times a factor for each neuron."""
         if not isinstance(x, Spikes):

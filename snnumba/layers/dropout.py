@@ -53,6 +53,10 @@ class Dropout(Stateless):
         self._calls = kernels.from_host(self._kernels.to_host(self._calls))
         super()._move(kernels)
 
+    @property
+    def _whole_batch(self) -> bool:
+        return self.training and self.p > 0
+
     def _run(self, x: Array | Spikes, steps: int) -> Array | Spikes:
         self._build()
         self._tape = {}  # lets go of its arrays

@@ -90,6 +90,10 @@ class Spiking(Layer):
             if not fits:
                 raise ValueError(f"{name} of shape {array.shape} does not fit neurons of shape {shape}")
 
+    @property
+    def _whole_batch(self) -> bool:
+        return any(state is not None for state in self._start)  # states carried from a run of all samples
+
     def _levels(self) -> Array | None:
         """The levels of state_quant, for a kernel."""
         if not isinstance(self.state_quant, StateQuant):

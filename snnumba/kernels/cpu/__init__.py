@@ -3,7 +3,7 @@
 from ._compile import cache_folder
 from ._threads import MOST_THREADS, available_threads, team
 from .batch import gather
-from .bits import count_bits, num_words, scale_neurons, unpack
+from .bits import count_bits, count_spikes, num_words, scale_neurons, unpack
 from .conv import TAPS, conv_backward, conv_forward, conv_windows, sum_blocks
 from .dense import (
     BLOCK,
@@ -65,6 +65,7 @@ __all__ = [
     "count_backward",
     "count_bits",
     "count_forward",
+    "count_spikes",
     "cross_entropy",
     "dropout_backward",
     "dropout_forward",

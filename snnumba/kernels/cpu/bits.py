@@ -207,6 +207,18 @@ def unpack(begin, end, bits, factor, out):
                 store_part(row, c, chosen(bits[t, b, c // 64] >> np.uint64(c % 64), value), left)
 
 
+@kernel(lambda bits, *_: bits.shape[1], grain=16)
+def count_spikes(begin, end, bits, counts):
+    """counts[b, n] = how often neuron n of sample b spiked; bits (T, B, ceil(N/64)) uint64, counts (B, N) float."""
+    for b in range(begin, end):
+        row = counts[b]
+        for c in range(0, row.shape[0], lanes(row)):
+            count = zero(row)
+            for t in range(bits.shape[0]):
+                count = add(count, chosen(bits[t, b, c // 64] >> np.uint64(c % 64), ones(row)))
+            store_part(row, c, count, row.shape[0] - c)
+
+
 @kernel(lambda x, *_: x.shape[1], grain=16)
 def scale_neurons(begin, end, x, factor, out):
     """out[t, b, n] = x[t, b, n] factor[n]; x, out (T, B, N) float, factor (N,) float."""
@@ -226,4 +238,4 @@ def count_bits(begin, end, bits, counts):
                 counts[b] += popcount(bits[t, b, w])
 
 
-__all__ = ["count_bits", "num_words", "scale_neurons", "unpack"]
+__all__ = ["count_bits", "count_spikes", "num_words", "scale_neurons", "unpack"]

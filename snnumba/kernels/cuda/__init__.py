@@ -5,7 +5,7 @@ Only backend.load("cuda") imports this package; it needs numba-cuda, or numba's 
 
 from ._driver import Graph, device_name, graphs_missing, what_is_missing
 from .batch import gather
-from .bits import count_bits, num_words, scale_neurons, unpack
+from .bits import count_bits, count_spikes, num_words, scale_neurons, unpack
 from .conv import TAPS, conv_backward, conv_forward, conv_windows, sum_blocks
 from .dense import (
     BLOCK,
@@ -80,6 +80,7 @@ __all__ = [
     "count_bits",
     "count_forward",
     "count_right",
+    "count_spikes",
     "cross_entropy",
     "device_name",
     "dropout_backward",

@@ -84,6 +84,18 @@ def unpack(bits, factor, out):
         out[t, b, n] = x if factor is None else x * factor[n]
 
 
+@elementwise(lambda bits, counts: counts.size)
+def count_spikes(bits, counts):
+    """counts[b, n] = how often neuron n of sample b spiked; bits (T, B, ceil(N/64)) uint64, counts (B, N) float."""
+    i = cuda.grid(1)
+    if i < counts.size:
+        b, n = divmod(i, counts.shape[1])
+        count = 0
+        for t in range(bits.shape[0]):
+            count += is_set(bits[t, b], n)
+        counts[b, n] = count
+
+
 @elementwise(lambda x, factor, out: out.size)
 def scale_neurons(x, factor, out):
     """out[t, b, n] = x[t, b, n] factor[n]; x, out (T, B, N) float, factor (N,) float."""
@@ -112,4 +124,4 @@ def count_bits(bits, counts):
     count_sample.launch(counts.shape[0], THREADS, bits, counts)
 
 
-__all__ = ["count_bits", "num_words", "scale_neurons", "unpack"]
+__all__ = ["count_bits", "count_spikes", "num_words", "scale_neurons", "unpack"]
