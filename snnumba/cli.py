@@ -9,6 +9,7 @@ import os
 import platform
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from importlib import metadata
@@ -256,6 +257,12 @@ def _info(args: argparse.Namespace) -> None:
         if device == "cuda":
             missing = kernels.graphs_missing()
             _row("graphs", "a training step is one CUDA graph" if missing is None else f"{missing}: plain launches")
+    if args.warmup:
+        from .warmup import warm_up
+
+        begun = time.perf_counter()
+        warm_up()
+        _row("warmup", f"{time.perf_counter() - begun:.1f} s: what `snnumba train` needs is compiled")
     _row("kernels", str(cpu.cache_folder or "not kept between runs: the cache folder cannot be written"))
 
 
@@ -424,7 +431,10 @@ def _parser() -> argparse.ArgumentParser:
         "(default: they are downloaded)")  # fmt: skip
     add("--to", default=datasets.MNIST, type=Path, metavar="FILE", help=f"HDF5 file to write {DEFAULT}")
 
-    command("info", _info, "tell versions, threads, devices and where kernels are kept", "snnumba info")
+    add = command(
+        "info", _info, "tell versions, threads, devices and where kernels are kept", "snnumba info --warmup"
+    ).add_argument
+    add("--warmup", action="store_true", help="compile ahead what `snnumba train` needs on the CPU")
     return parser
 
 

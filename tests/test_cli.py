@@ -260,6 +260,19 @@ def test_info_tells_versions_threads_devices_and_the_cache(tmp_path):
     assert "cuda" in done.stdout
 
 
+@pytest.mark.parametrize("more", [[], ["--loss", "membrane", "--optimizer", "sgd", "--clip", "1"]])
+def test_nothing_is_left_to_compile_after_a_warmup(tmp_path_factory, more):
+    cache = tmp_path_factory.getbasetemp() / "warm"
+    if not cache.exists():
+        done = process("info", "--warmup", cwd=tmp_path_factory.mktemp("warmup"), SNNUMBA_CACHE_DIR=str(cache))
+        assert done.returncode == 0, done.stderr
+        assert "what `snnumba train` needs is compiled" in done.stdout
+    folder = tmp_path_factory.mktemp("train")
+    done = process("train", "--data", "digits", "--epochs", "1", *more, cwd=folder, SNNUMBA_CACHE_DIR=str(cache))
+    assert done.returncode == 0, done.stderr
+    assert "compiling" not in done.stderr
+
+
 def test_info_says_so_where_no_kernel_can_be_kept(tmp_path):
     (tmp_path / "file").touch()
     done = process("info", cwd=tmp_path, SNNUMBA_CACHE_DIR=str(tmp_path / "file"))
