@@ -34,11 +34,11 @@ def linear(bits: bool, steps: int, batch: int, inputs: int, outputs: int, share:
         return given | {"dx": empty(steps, batch, inputs)}
 
     chosen = share * rows * inputs * outputs
-    yield Entry("linear_forward", about, size, forward, chosen)
-    yield Entry("linear_backward", about, size, backward, chosen + rows * outputs)
+    yield Entry("linear_forward", about, size, forward, chosen, has_products=True)
+    yield Entry("linear_backward", about, size, backward, chosen + rows * outputs, has_products=True)
     if bits:  # the same after floats
         dense = size.rsplit(" ", 1)[0]
-        yield Entry("linear_backward_input", "", dense, back, rows * inputs * outputs)
+        yield Entry("linear_backward_input", "", dense, back, rows * inputs * outputs, has_products=True)
 
 
 def conv(bits: bool, steps: int, batch: int, shape: tuple[int, int, int], outputs: int, k: int) -> Iterator[Entry]:
