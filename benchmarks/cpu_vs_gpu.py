@@ -4,8 +4,9 @@
 
 Floors come from ceilings that are measured in the same run, see ceilings.py; the share is the floor over the median.
 GPU times are from when the device begins to when it is done, of many calls in a row: so for a small kernel the time of
-its launches, unless they are replayed as a CUDA graph, whose time is given too; with precision "tf32" it is that. Where no GPU is there, the CPU's side
-is measured. Where PyTorch and snnTorch are installed, steps are measured in them too, on the same GPU.
+its launches, unless they are replayed as a CUDA graph, whose time is given too; with precision "tf32" that one alone,
+where there is one. Where no GPU is there, the CPU's side is measured. Where PyTorch and snnTorch are installed, steps
+are measured in them too, on the same GPU.
 """
 
 import argparse
