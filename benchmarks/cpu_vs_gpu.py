@@ -4,8 +4,9 @@
 
 Floors come from ceilings that are measured in the same run, see ceilings.py; the share is the floor over the median.
 GPU times are from when the device begins to when it is done, of many calls in a row: so for a small kernel the time of
-its launches, unless they are replayed as a CUDA graph, whose time is given too. Where no GPU is there, the CPU's side
-is measured. Where PyTorch and snnTorch are installed, steps are measured in them too, on the same GPU.
+its launches, unless they are replayed as a CUDA graph, whose time is given too; with precision "tf32" that one alone,
+where there is one. Where no GPU is there, the CPU's side is measured. Where PyTorch and snnTorch are installed, steps
+are measured in them too, on the same GPU.
 """
 
 import argparse
@@ -76,7 +77,7 @@ def no_snntorch() -> str | None:
 def lines(rows: list[dict[str, Any]], with_gpu: bool) -> Iterator[list[str]]:
     """The table."""
     heading = ["", "size", "CPU", "floor", "share"]
-    more = ["GPU", "floor", "share", "launches", "graph", "share", "CPU/GPU", "snnTorch", "snnTorch/GPU"]
+    more = ["GPU", "floor", "share", "launches", "graph", "share", "tf32", "CPU/GPU", "snnTorch", "snnTorch/GPU"]
     yield heading + (more if with_gpu else [])
     for row in rows:
         left, right, peer = row["cpu"], row.get("gpu", {}), row.get("snntorch_gpu")
@@ -84,7 +85,14 @@ def lines(rows: list[dict[str, Any]], with_gpu: bool) -> Iterator[list[str]]:
         if with_gpu:
             graph = right.get("graph")
             line += [duration(right), duration(right, "floor"), share(right), str(right.get("launches", ""))]
-            line += [duration(graph), share(graph), ratio(left, right), duration(peer), ratio(peer, right)]
+            line += [
+                duration(graph),
+                share(graph),
+                duration(right.get("tf32")),
+                ratio(left, right),
+                duration(peer),
+                ratio(peer, right),
+            ]
         yield line
 
 

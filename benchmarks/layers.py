@@ -95,7 +95,8 @@ def main() -> None:
         race.serve({name: race.Task(run, WARM_UP, TIMES) for name, run in made.items()})
         return
     names = race.installed(PACKAGES)
-    found = race.measure(__file__, names, list(LAYERS), arguments.threads, arguments.rounds)
+    threads = arguments.threads
+    found = race.measure(__file__, names, list(LAYERS), [threads], arguments.rounds)[threads]
     for feedback, (shape, _) in LAYERS.items():
         print(f"\n{feedback} feedback, {' x '.join(map(str, shape))}, float32, {arguments.threads} threads")
         heading = ["forward and backward", "median", "10% to 90%", "against snnumba"]

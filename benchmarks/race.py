@@ -5,11 +5,13 @@ that is named on stdin its peak memory in MB and the seconds of each time it did
 """
 
 import importlib.util
+import itertools
 import os
 import resource
 import subprocess
 import sys
 import time
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -45,39 +47,44 @@ def serve(tasks: Mapping[str, Task]) -> None:
         print(peak, *seconds, file=answers, flush=True)
 
 
+Measured = dict[str, dict[str, dict[str, float]]]  # by task and candidate
+
+
 def measure(
-    script: str, candidates: Sequence[str], tasks: Sequence[str], threads: int, rounds: int
-) -> dict[str, dict[str, dict[str, float]]]:
-    """Seconds of each task and peak memory until then, of each candidate, served by `script --serve candidate`."""
-    environment = os.environ | {name: str(threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
-    processes: dict[str, Any] = {}
-    for name in candidates:
-        command = [sys.executable, script, "--serve", name, "--threads", str(threads)]
-        processes[name] = subprocess.Popen(
+    script: str, candidates: Sequence[str], tasks: Sequence[str], threads: Sequence[int], rounds: int
+) -> dict[int, Measured]:
+    """Seconds of each task and peak memory until then, for each number of threads, of each candidate.
+
+    A candidate is served by `script --serve candidate --threads threads`.
+    """
+    processes: dict[tuple[int, str], Any] = {}
+    for count, name in itertools.product(threads, candidates):
+        environment = os.environ | {name: str(count) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
+        command = [sys.executable, script, "--serve", name, "--threads", str(count)]
+        processes[count, name] = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
         )
-    seconds: dict[tuple[str, str], list[float]] = {(task, name): [] for task in tasks for name in candidates}
-    peaks: dict[tuple[str, str], float] = {}
+    seconds: dict[tuple[str, int, str], list[float]] = defaultdict(list)
+    peaks: dict[tuple[str, int, str], float] = {}
     try:
-        for name in candidates:
-            if processes[name].stdout.readline().strip() != "ready":
-                print(f"{name} did not start, so it is not measured; its message is above")
-                processes.pop(name).kill()
-        for _ in range(rounds):
-            for task in tasks:
-                for name, process in processes.items():
-                    time.sleep(PAUSE)
-                    process.stdin.write(f"{task}\n")
-                    process.stdin.flush()
-                    peaks[task, name], *times = map(float, process.stdout.readline().split())
-                    seconds[task, name] += times
+        for key in list(processes):
+            if processes[key].stdout.readline().strip() != "ready":
+                print(f"{key[1]} did not start, so it is not measured; its message is above")
+                processes.pop(key).kill()
+        for _, task in itertools.product(range(rounds), tasks):
+            for key, process in processes.items():
+                time.sleep(PAUSE)
+                process.stdin.write(f"{task}\n")
+                process.stdin.flush()
+                peaks[task, *key], *times = map(float, process.stdout.readline().split())
+                seconds[task, *key] += times
     finally:
         for process in processes.values():
             process.kill()
-    return {
-        task: {name: report.spread(seconds[task, name]) | {"peak_memory_MB": peaks[task, name]} for name in processes}
-        for task in tasks
-    }
+    found: dict[int, Measured] = {count: {task: {} for task in tasks} for count in threads}
+    for (task, count, name), times in seconds.items():
+        found[count][task][name] = report.spread(times) | {"peak_memory_MB": peaks[task, count, name]}
+    return found
 
 
 def installed(packages: Mapping[str, str]) -> list[str]:

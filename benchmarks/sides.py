@@ -11,6 +11,7 @@ from ceilings import Ceilings
 from entries import Entry
 
 import snnumba as snn
+from snnumba import backend
 from snnumba.kernels import cpu
 
 LONGEST = 4.0  # seconds: a size whose floor on the CPU says that it may take more is left out there
@@ -37,14 +38,15 @@ def on_cpu(work: Any) -> clock.Call:
     return lambda: function(*arguments)
 
 
-def on_gpu(work: Any) -> clock.Call:
+def on_gpu(work: Any, precision: str = "fp32") -> clock.Call:
     """A call of it on the GPU."""
     import gpu
 
     if not isinstance(work, Entry):
-        call: clock.Call = work.on("cuda")
+        call: clock.Call = work.on("cuda", precision)
         return call
-    function, arguments = getattr(gpu.kernels, work.kernel), gpu.on_device(work.arguments(gpu.kernels))
+    kernels = backend.load("cuda", precision)
+    function, arguments = getattr(kernels, work.kernel), gpu.on_device(work.arguments(kernels))
     return lambda: function(*arguments)
 
 
@@ -57,7 +59,7 @@ def cpu_side(work: Any, limits: Ceilings, budget: float) -> dict[str, Any]:
 
 
 def gpu_side(work: Any, budget: float) -> dict[str, Any]:
-    """Times on the GPU, launches, and of what is launches alone its time as a graph."""
+    """Times on the GPU, launches, of what is launches alone its time as a graph, of products that with tf32 factors."""
     import gpu
 
     call = on_gpu(work)
@@ -67,7 +69,17 @@ def gpu_side(work: Any, budget: float) -> dict[str, Any]:
     found = clock.measured(call, budget, gpu.timed) | {"launches": gpu.launches(call)}
     if work.launches_alone:
         found["graph"] = guarded(lambda: clock.measured(gpu.as_graph(call), budget, gpu.timed))
+    if work.has_products:
+        found["tf32"] = guarded(lambda: clock.measured(with_tf32(work), budget, gpu.timed))
     return found
+
+
+def with_tf32(work: Any) -> clock.Call:
+    """A call of it on the GPU with precision "tf32", as a graph where that is possible."""
+    import gpu
+
+    call = on_gpu(work, "tf32")
+    return gpu.as_graph(call) if work.launches_alone else call
 
 
 def add_floor(side: dict[str, Any], work: Any, limits: Ceilings) -> None:

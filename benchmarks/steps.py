@@ -32,9 +32,10 @@ class Step:
     name: str
     size: str
     launches_alone = False  # on a GPU; else something is copied to or from the host
+    has_products = True  # that a GPU may do with tf32 factors
     snntorch: Any = None  # gives the same in snnTorch on the GPU, where it can be had
 
-    def on(self, device: str) -> Run:
+    def on(self, device: str, precision: str = "fp32") -> Run:
         """It, with all that it needs on the device."""
         raise NotImplementedError
 
@@ -88,7 +89,7 @@ class Tutorial(Step):
     def size(self) -> str:  # type: ignore[override]
         return f"T{self.steps} B{self.batch} {self.inputs}-{self.hidden}-{OUTPUTS}"
 
-    def net(self, device: str) -> snn.Network:
+    def net(self, device: str, precision: str = "fp32") -> snn.Network:
         """The net with its first weights."""
         return snn.Network(
             snn.Linear(self.inputs, self.hidden),
@@ -97,6 +98,7 @@ class Tutorial(Step):
             snn.RLeaky(beta=0.9, linear_features=OUTPUTS),
             num_steps=self.steps,
             device=device,
+            precision=precision,
             seed=0,
         )
 
@@ -106,8 +108,8 @@ class Tutorial(Step):
         x = noise(*shape, mean=0.5, std=0.1)
         return [(events(*shape, share=DENSITY, seed=k) * x, labels) for k in range(BATCHES)]
 
-    def on(self, device: str) -> Run:
-        net, loss_fn = self.net(device), SF.mse_count_loss(0.8, 0.2)
+    def on(self, device: str, precision: str = "fp32") -> Run:
+        net, loss_fn = self.net(device, precision), SF.mse_count_loss(0.8, 0.2)
         optimizer = optim.Adam(net, lr=1e-3)
 
         def step(x: Any, y: np.ndarray) -> None:
@@ -163,10 +165,10 @@ class Epoch(Tutorial):
         count = -(-MNIST // self.batch)
         return (size + self.batch * self.inputs) * count, operations * count
 
-    def on(self, device: str) -> Run:
+    def on(self, device: str, precision: str = "fp32") -> Run:
         pixels = (events(MNIST, 28, 28, share=DENSITY) * 200).astype(np.uint8)
         data = snn.datasets.Dataset(pixels, np.arange(MNIST) % OUTPUTS)
-        net, loss_fn = self.net(device), SF.mse_count_loss(0.8, 0.2)
+        net, loss_fn = self.net(device, precision), SF.mse_count_loss(0.8, 0.2)
         optimizer = optim.Adam(net, lr=1e-3)
         return lambda: snn.fit(net, data, loss_fn, optimizer, EPOCHS, batch_size=self.batch, progress=False)
 
@@ -195,13 +197,13 @@ class Recurrent(Step):
         shape = self.steps, self.batch, self.neurons
         return noise(*shape, mean=0.3, std=0.5), noise(*shape, seed=1)
 
-    def net(self, device: str) -> snn.Network:
+    def net(self, device: str, precision: str = "fp32") -> snn.Network:
         """The layer alone."""
         layer = snn.RLeaky(beta=0.9, linear_features=self.neurons)
-        return snn.Network(layer, num_steps=self.steps, device=device, seed=0)
+        return snn.Network(layer, num_steps=self.steps, device=device, precision=precision, seed=0)
 
-    def on(self, device: str) -> Run:
-        net, (current, dspk) = self.net(device), (moved(x, device) for x in self.arrays())
+    def on(self, device: str, precision: str = "fp32") -> Run:
+        net, (current, dspk) = self.net(device, precision), (moved(x, device) for x in self.arrays())
 
         def run() -> None:
             net.forward(current)

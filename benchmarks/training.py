@@ -8,7 +8,7 @@ Peers: requirements-peers.txt.
 """
 
 import argparse
-from typing import Any
+import itertools
 
 import race
 import report
@@ -33,17 +33,14 @@ def main() -> None:
         race.serve({"step": step, "inference": race.Task(made["inference"], warm_up=2, times=1)})
         return
     packages = {name: x.package for name, x in CANDIDATES.items() if not arguments.only or name in arguments.only}
-    names, found = race.installed(packages), {}
+    found = race.measure(__file__, race.installed(packages), list(TASKS), arguments.threads, arguments.rounds)
     print(f"{INPUTS}-{HIDDEN}-{OUTPUTS}, batch {BATCH}, {STEPS} steps, float32")
-    for threads in arguments.threads:
-        measured: dict[str, Any] = race.measure(__file__, names, list(TASKS), threads, arguments.rounds)
-        for task, title in TASKS.items():
-            results = measured[task]
-            rows = [[f"{title}, {threads} threads", "median", "10% to 90%", "against the first", "peak memory"]]
-            for row, result in zip(race.rows(results, next(iter(results))), results.values(), strict=True):
-                rows.append([*row, f"{result['peak_memory_MB']:.0f} MB"])
-            print(f"\n{report.table(rows)}")
-        found[str(threads)] = measured
+    for (threads, measured), (task, title) in itertools.product(found.items(), TASKS.items()):
+        results = measured[task]
+        rows = [[f"{title}, {threads} threads", "median", "10% to 90%", "against the first", "peak memory"]]
+        for row, result in zip(race.rows(results, next(iter(results))), results.values(), strict=True):
+            rows.append([*row, f"{result['peak_memory_MB']:.0f} MB"])
+        print(f"\n{report.table(rows)}")
     if arguments.out:
         report.write(arguments.out, report.machine(*PACKAGES) | {"seconds_by_threads": found})
 

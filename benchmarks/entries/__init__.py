@@ -94,7 +94,7 @@ def at_densities(which: str) -> Iterator[Entry]:
     """The kernels whose work depends on how many inputs or spikes there are, for few of them and for many."""
     sizes = SIZES[which]
     for share in (0.02, 0.05, 0.5, 1.0):
-        yield from linear(False, *sizes["floats"][0], share)
-        yield from linear(True, *sizes["bits"][-2 if len(sizes["bits"]) > 2 else 0], share)
+        for bits, (size, *_) in ((False, sizes["floats"]), (True, reversed(sizes["bits"][:3]))):
+            yield from (entry for entry in linear(bits, *size, share) if entry.kernel != "linear_backward_input")
     for drive in (0.1, 0.4):
         yield from lif("linear", *sizes["neurons"][0][:2], sizes["neurons"][0][2:], drive=drive)

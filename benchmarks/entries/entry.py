@@ -33,7 +33,8 @@ class Entry:
     work: tuple[str, ...] = ("room", "winner", "surrogates")  # arrays to work in
     twice: tuple[str, ...] = ()
     parts: dict[str, int] | None = None  # arrays of which only so many bytes are touched
-    launches_alone = True  # on a GPU, nothing is copied to or from the host
+    launches_alone: bool = True  # on a GPU, nothing is copied to or from the host
+    has_products: bool = False  # that a GPU may do with tf32 factors
     memory: int = 0  # bytes of the arrays, as the CPU lays them out; known when arguments for it were made
     bytes: int = 0  # to be read or written
 

@@ -34,11 +34,11 @@ def linear(bits: bool, steps: int, batch: int, inputs: int, outputs: int, share:
         return given | {"dx": empty(steps, batch, inputs)}
 
     chosen = share * rows * inputs * outputs
-    yield Entry("linear_forward", about, size, forward, chosen)
-    yield Entry("linear_backward", about, size, backward, chosen + rows * outputs)
+    yield Entry("linear_forward", about, size, forward, chosen, has_products=True)
+    yield Entry("linear_backward", about, size, backward, chosen + rows * outputs, has_products=True)
     if bits:  # the same after floats
         dense = size.rsplit(" ", 1)[0]
-        yield Entry("linear_backward_input", "", dense, back, rows * inputs * outputs)
+        yield Entry("linear_backward_input", "", dense, back, rows * inputs * outputs, has_products=True)
 
 
 def conv(bits: bool, steps: int, batch: int, shape: tuple[int, int, int], outputs: int, k: int) -> Iterator[Entry]:
@@ -93,14 +93,13 @@ def pool(steps: int, batch: int, shape: tuple[int, int, int]) -> Iterator[Entry]
     def call(*order: str) -> Callable[[ModuleType], Arguments]:
         def make(kernels: ModuleType) -> Arguments:
             windows = kernels.pool_windows(*where)
+            words = empty(steps, batch, cpu.num_words(outputs), dtype=np.uint64)
             made: dict[str, Callable[[], Any]] = {
                 "x": lambda: noise(steps, batch, n),
-                "no bits": lambda: None,
-                "bits": lambda: packed(events(steps, batch, n, share=RATE)),
+                "bits": lambda: None if "x" in order else packed(events(steps, batch, n, share=RATE)),
                 "windows": lambda: windows,
                 "room": lambda: np.zeros((blocks(kernels, batch), windows.room), f4),
-                "out": lambda: empty(steps, batch, outputs),
-                "words": lambda: empty(steps, batch, cpu.num_words(outputs), dtype=np.uint64),
+                "out": lambda: empty(steps, batch, outputs) if "x" in order else words,
                 "which": lambda: np.resize(np.arange(4, dtype=f4), (steps, batch, outputs)),
                 "d": lambda: noise(steps, batch, outputs),
                 "dx": lambda: empty(steps, batch, n),
@@ -110,10 +109,10 @@ def pool(steps: int, batch: int, shape: tuple[int, int, int]) -> Iterator[Entry]
         return make
 
     numbers = steps * batch * n
-    yield Entry("avg_pool_forward", "", size, call("x", "no bits", "windows", "room", "out"), numbers)
+    yield Entry("avg_pool_forward", "", size, call("x", "bits", "windows", "room", "out"), numbers)
     yield Entry("avg_pool_backward", "", size, call("d", "windows", "room", "dx"), numbers / 4)
     yield Entry("max_pool_forward", "", size, call("x", "windows", "room", "out", "which"), 2 * numbers)
-    yield Entry("max_pool_spikes", "", size, call("bits", "windows", "room", "words", "which"), 2 * numbers)
+    yield Entry("max_pool_spikes", "", size, call("bits", "windows", "room", "out", "which"), 2 * numbers)
     yield Entry("max_pool_backward", "", size, call("d", "which", "windows", "room", "dx"), numbers)
 
 
