@@ -109,6 +109,8 @@ def _call_once(task: tuple[Callable[[], Works], int]) -> None:
 def compile_all(make: Callable[[], Works], with_gpu: bool) -> None:
     """Compile what is to be measured: for the CPU in processes side by side, meanwhile here for the GPU."""
     works = make()
+    if not works:
+        raise SystemExit("nothing has that in its name")
     chosen = smallest(works)
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(min(cpu.available_threads(), len(chosen)), mp_context=context) as pool:
