@@ -171,13 +171,12 @@ class Neurons(Spiking):
         work, dtype, kernels = self._work, self.dtype, self._kernels
         mem = work.empty("mem", (steps, batch, n), dtype)
         bits = work.empty("spk", (steps + 1, batch, kernels.num_words(n)), np.uint64)
-        together = kernels.rows_together(n)
-        beta, threshold = (work.empty(name, (together * n,), dtype) for name in ("beta", "threshold"))
+        beta, threshold = (work.empty(name, (n,), dtype) for name in ("beta", "threshold"))
         kernels.spread(self._parameters["beta"].value, shape, beta, True)
         kernels.spread(self._parameters["threshold"].value, shape, threshold)
         zeros = work.zeros((batch, n), dtype)
         spk0, mem0 = (None if x is None else x.reshape(batch, n) for x in (spk0, mem0))
-        winner = self._blocks(batch), together * n
+        winner = self._blocks(batch), n
         self._tape = {
             "shape": shape,
             "mem": mem,
@@ -266,7 +265,7 @@ class Neurons(Spiking):
         begin, end, _ = steps.indices(len(tape["mem"]))
         function = self.spike_grad.function
         backward = self._kernels.lif_backward if function is None else self._kernels.lif_backward_with(function)
-        none = self._work.zeros((1, len(tape["beta"]) // tape["mem"].shape[2], tape["mem"].shape[2]), dtype)
+        none = self._work.zeros((1, 1, tape["mem"].shape[2]), dtype)
         backward(
             none if dspk is None else dspk,
             none if dmem is None else dmem,

@@ -17,6 +17,7 @@ from types import FunctionType, SimpleNamespace
 from typing import Any
 
 import numba
+import numpy as np
 from numba.core import config
 from numba.misc.appdirs import user_cache_dir
 
@@ -113,6 +114,8 @@ def kernel(items: Callable[..., int], grain: int = 1) -> Callable[[Callable[...,
 def _compile_rules() -> SimpleNamespace:
     """The rules of rules.py, each compiled and calling the compiled others."""
     names = dict(vars(scalar_rules))
+    if config.DISABLE_JIT:
+        names["math"] = np  # which takes vectors
     for name, function in vars(scalar_rules).items():
         if isinstance(function, FunctionType):
             names[name] = numba.njit(copied(function, names), inline="always", error_model="numpy")

@@ -192,19 +192,28 @@ def add_to_rows(bits, x, d, begin, end, table):
         c += width
 
 
+@part
+def unpack_row(bits, factor, row):
+    """row[n] = bit n as 0 or 1, times factor[n] if it is not None."""
+    n, width = row.shape[0], lanes(row)
+    whole = n - n % width
+    for c in range(0, whole, width):
+        value = ones(row) if factor is None else load(factor, c)
+        store(row, c, chosen(bits[c // 64] >> np.uint64(c % 64), value))
+    if whole < n:
+        value = ones(row) if factor is None else load_part(factor, whole, n - whole)
+        store_part(row, whole, chosen(bits[whole // 64] >> np.uint64(whole % 64), value), n - whole)
+
+
 @kernel(lambda bits, *_: bits.shape[1], grain=16)
 def unpack(begin, end, bits, factor, out):
     """out[t, b, n] = bit n of row (t, b), as 0 or 1, times factor[n] if it is not None.
 
     bits (T, B, ceil(N/64)) uint64, factor None or (N,) float, out (T, B, N) float, written in full.
     """
-    for b in range(begin, end):
-        for t in range(bits.shape[0]):
-            row = out[t, b]
-            for c in range(0, row.shape[0], lanes(row)):
-                left = row.shape[0] - c
-                value = ones(row) if factor is None else load_part(factor, c, left)
-                store_part(row, c, chosen(bits[t, b, c // 64] >> np.uint64(c % 64), value), left)
+    for t in range(bits.shape[0]):  # outside, for memory to be written in long runs
+        for b in range(begin, end):
+            unpack_row(bits[t, b], factor, out[t, b])
 
 
 @kernel(lambda x, *_: x.shape[1], grain=16)

@@ -18,7 +18,7 @@ from .dense import (
     transpose,
 )
 from .dropout import dropout_backward, dropout_forward
-from .lif import lif_backward, lif_backward_with, lif_forward, one_to_one_backward, rows_together
+from .lif import lif_backward, lif_backward_with, lif_forward, one_to_one_backward
 from .loss import (
     at_step_backward,
     class_targets,
@@ -98,7 +98,6 @@ __all__ = [
     "outputs_first",
     "peak_forward",
     "pool_windows",
-    "rows_together",
     "scale",
     "scale_neurons",
     "sgd",
