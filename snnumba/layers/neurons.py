@@ -97,9 +97,10 @@ class Neurons(Spiking):
         given = {"spk0": spk0, "mem0": mem0}
         for name, x in given.items():
             given[name] = None if x is None else self._checked(name, x, *state).reshape(whole[1:])
-        spikes, mem = self._over_time(current.reshape(whole), len(current), **given)
+        with self._kernels.team.together():  # over samples
+            spikes, mem = self._over_time(current.reshape(whole), len(current), **given)
+            spk = self._as_floats(self._outputs(spikes))
         self._tape["given shape"] = current.shape
-        spk = self._as_floats(self._outputs(spikes))
         return spk.reshape(current.shape), mem.reshape(current.shape)
 
     def backward(self, dspk: Array | None = None, dmem: Array | None = None) -> Array:

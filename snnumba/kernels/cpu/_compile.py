@@ -52,18 +52,20 @@ def _cache_folder() -> Path | None:
 cache_folder = _cache_folder()
 
 
+OPTIONS: dict[str, Any] = {
+    "nogil": True,
+    "error_model": "numpy",
+    "fastmath": {"contract"},
+    "_nrt": False,  # else a view of a row, of which there are many, costs two atomic instructions
+}
+
+
 def _compile(function: Callable[..., Any], keep: bool = True, forceinline: bool = False) -> Any:
-    """njit without the interpreter lock or division checks, with a*b+c fused; cached in our folder if kept."""
+    """njit without interpreter lock, division checks or reference counts, a*b+c fused; cached in our folder if kept."""
     numba_cache_dir = config.CACHE_DIR
     config.CACHE_DIR = str(cache_folder or "")
     try:
-        return numba.njit(
-            nogil=True,
-            error_model="numpy",
-            fastmath={"contract"},
-            cache=keep and cache_folder is not None,
-            forceinline=forceinline,
-        )(function)
+        return numba.njit(cache=keep and cache_folder is not None, forceinline=forceinline, **OPTIONS)(function)
     finally:
         config.CACHE_DIR = numba_cache_dir
 

@@ -248,15 +248,13 @@ def one_to_one_backward(begin, end, spk0, spk, d, dweight):
     d : (T, B, N) float
     dweight : (ceil(B/BLOCK), N) float          written in full
     """
-    for first in range(begin, end, BLOCK):
-        dv = dweight[first // BLOCK]
-        dv[:] = 0
-        for t in range(d.shape[0]):
-            for b in range(first, min(first + BLOCK, end)):
-                if spk0 is not None and t == 0:
-                    add_chosen(spk[0, b], spk0[b], d[0, b], dv)
-                else:
-                    add_chosen(spk[t, b], None, d[t, b], dv)
+    dweight[begin // BLOCK : (end - 1) // BLOCK + 1] = 0
+    for t in range(d.shape[0]):
+        for b in range(begin, end):
+            if spk0 is not None and t == 0:
+                add_chosen(spk[0, b], spk0[b], d[0, b], dweight[b // BLOCK])
+            else:
+                add_chosen(spk[t, b], None, d[t, b], dweight[b // BLOCK])
 
 
 __all__ = ["lif_backward", "lif_backward_with", "lif_forward", "one_to_one_backward"]
