@@ -308,8 +308,8 @@ class Neurons:
             correlation, correlation_back = (window_of(where, batch, k) for k in (0, 1))
         beta, threshold = np.full(n, 0.5, np.float32), 1 + abs(dyadic(rng, (n,), 0.2))
         neurons = {
-            "beta": lambda kernels: np.tile(beta, kernels.rows_together(n)),
-            "threshold": lambda kernels: np.tile(threshold, kernels.rows_together(n)),
+            "beta": beta,
+            "threshold": threshold,
         }
         inhibition = {"winner": self.winner if self.inhibition else None}
         mem, potential = empty(steps, batch, n), empty(steps, batch, n)
@@ -335,7 +335,7 @@ class Neurons:
         yield case
         made = case.arguments(cpu)
         case.run(cpu, made)
-        one, every = (lambda kernels: np.zeros((1, kernels.rows_together(n), n), np.float32)), (steps, batch, n)
+        one, every = np.zeros((1, 1, n), np.float32), (steps, batch, n)
         unread += ["dspk", "dmem"]
         unread += [] if self.learn else ["dbeta", "dthreshold"]
         unread += [] if self.initial else ["dspk0", "dmem0"]
@@ -370,7 +370,7 @@ class Neurons:
     def winner(self, kernels: ModuleType) -> np.ndarray:
         """What the kernels want to work in."""
         n = math.prod(self.shape)
-        return np.empty((-(-self.batch // kernels.BLOCK), n * kernels.rows_together(n)), np.float32)
+        return np.empty((-(-self.batch // kernels.BLOCK), n), np.float32)
 
 
 def window_of(where: tuple[Any, ...], batch: int, k: int, outputs: int | None = None) -> dict[str, Value]:

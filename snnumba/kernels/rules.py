@@ -200,7 +200,7 @@ def straight_through_estimator(x, a, b):
 
 def triangular(x, a, b):
     """a where x < 0, else -a, a = threshold: what snnTorch computes."""
-    return a if x < 0 else -a
+    return a * (type(x)(x < 0) - type(x)(x >= 0))
 
 
 def spike_rate_escape(x, a, b):
@@ -216,7 +216,8 @@ def sfs(x, a, b):
 
 def lso(x, a, b):
     """1 where x > 0, else a = slope."""
-    return type(x)(1) if x > 0 else a
+    s = type(x)(x > 0)
+    return s + (type(x)(1) - s) * a
 
 
 # The integers that choose a surrogate in the compiled kernels.

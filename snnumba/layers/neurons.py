@@ -97,9 +97,10 @@ class Neurons(Spiking):
         given = {"spk0": spk0, "mem0": mem0}
         for name, x in given.items():
             given[name] = None if x is None else self._checked(name, x, *state).reshape(whole[1:])
-        spikes, mem = self._over_time(current.reshape(whole), len(current), **given)
+        with self._kernels.team.together():  # over samples
+            spikes, mem = self._over_time(current.reshape(whole), len(current), **given)
+            spk = self._as_floats(self._outputs(spikes))
         self._tape["given shape"] = current.shape
-        spk = self._as_floats(self._outputs(spikes))
         return spk.reshape(current.shape), mem.reshape(current.shape)
 
     def backward(self, dspk: Array | None = None, dmem: Array | None = None) -> Array:
@@ -171,12 +172,11 @@ class Neurons(Spiking):
         work, dtype, kernels = self._work, self.dtype, self._kernels
         mem = work.empty("mem", (steps, batch, n), dtype)
         bits = work.empty("spk", (steps + 1, batch, kernels.num_words(n)), np.uint64)
-        together = kernels.rows_together(n)
-        beta = self._row("beta", shape, together, clipped=True)
-        threshold = self._row("threshold", shape, together)
+        beta = self._row("beta", shape, clipped=True)
+        threshold = self._row("threshold", shape)
         zeros = work.zeros((batch, n), dtype)
         spk0, mem0 = (None if x is None else x.reshape(batch, n) for x in (spk0, mem0))
-        winner = self._blocks(batch), together * n
+        winner = self._blocks(batch), n
         self._tape = {
             "shape": shape,
             "mem": mem,
@@ -265,7 +265,7 @@ class Neurons(Spiking):
         begin, end, _ = steps.indices(len(tape["mem"]))
         function = self.spike_grad.function
         backward = self._kernels.lif_backward if function is None else self._kernels.lif_backward_with(function)
-        none = self._work.zeros((1, len(tape["beta"]) // tape["mem"].shape[2], tape["mem"].shape[2]), dtype)
+        none = self._work.zeros((1, 1, tape["mem"].shape[2]), dtype)
         backward(
             none if dspk is None else dspk,
             none if dmem is None else dmem,

@@ -52,7 +52,9 @@ class Spiking(Layer):
         self.reset_mechanism = reset_mechanism
         self.state_quant = state_quant
         self.output = check_flag("output", output)
-        self._rows: dict[str, tuple[Any, Array]] = {}  # of parameters that do not learn: what _row made, and for what
+        self._rows: dict[
+            str, tuple[tuple[int, ...], Array]
+        ] = {}  # of parameters that do not learn: what _row made, and for what
         self._hidden: tuple[Array, ...] | None = None  # the state after the last call
         self._start: tuple[Array | None, ...] = ()  # the state that the next run over time begins at; (): rest
         self._chained = False  # whether a run goes on where the last one ended, and back: as a feedback's layers do
@@ -144,15 +146,15 @@ class Spiking(Layer):
         self._kernels.add(x, y, total)
         return total
 
-    def _row(self, name: str, shape: tuple[int, ...], repeat: int = 1, clipped: bool = False) -> Array:
-        """A parameter as one number for each neuron, (repeat N,); of one that does not learn, made once."""
-        parameter, key = self._parameters[name], (shape, repeat)
-        if name in self._rows and self._rows[name][0] == key:
+    def _row(self, name: str, shape: tuple[int, ...], clipped: bool = False) -> Array:
+        """A parameter as one number for each neuron, (N,); of one that does not learn, made once."""
+        parameter = self._parameters[name]
+        if name in self._rows and self._rows[name][0] == shape:
             return self._rows[name][1]
-        row: Array = self._work.empty(name, (repeat * math.prod(shape),), self.dtype)
+        row: Array = self._work.empty(name, (math.prod(shape),), self.dtype)
         self._kernels.spread(parameter.value, shape, row, clipped)
         if parameter.gradient is None:
-            self._rows[name] = key, row
+            self._rows[name] = shape, row
         return row
 
     def _assign(self, state: dict[str, Array]) -> None:

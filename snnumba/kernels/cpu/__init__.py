@@ -16,7 +16,7 @@ from .dense import (
     transpose,
 )
 from .dropout import dropout_backward, dropout_forward, next_call
-from .lif import lif_backward, lif_backward_with, lif_forward, one_to_one_backward, rows_together
+from .lif import lif_backward, lif_backward_with, lif_forward, one_to_one_backward
 from .loss import (
     at_step_backward,
     class_targets,
@@ -93,7 +93,6 @@ __all__ = [
     "outputs_first",
     "peak_forward",
     "pool_windows",
-    "rows_together",
     "scale_neurons",
     "sgd",
     "spread",

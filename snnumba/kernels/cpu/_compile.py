@@ -17,6 +17,7 @@ from types import FunctionType, SimpleNamespace
 from typing import Any
 
 import numba
+import numpy as np
 from numba.core import config
 from numba.misc.appdirs import user_cache_dir
 
@@ -51,18 +52,20 @@ def _cache_folder() -> Path | None:
 cache_folder = _cache_folder()
 
 
+OPTIONS: dict[str, Any] = {
+    "nogil": True,
+    "error_model": "numpy",
+    "fastmath": {"contract"},
+    "_nrt": False,  # else a view of a row, of which there are many, costs two atomic instructions
+}
+
+
 def _compile(function: Callable[..., Any], keep: bool = True, forceinline: bool = False) -> Any:
-    """njit without the interpreter lock or division checks, with a*b+c fused; cached in our folder if kept."""
+    """njit without interpreter lock, division checks or reference counts, a*b+c fused; cached in our folder if kept."""
     numba_cache_dir = config.CACHE_DIR
     config.CACHE_DIR = str(cache_folder or "")
     try:
-        return numba.njit(
-            nogil=True,
-            error_model="numpy",
-            fastmath={"contract"},
-            cache=keep and cache_folder is not None,
-            forceinline=forceinline,
-        )(function)
+        return numba.njit(cache=keep and cache_folder is not None, forceinline=forceinline, **OPTIONS)(function)
     finally:
         config.CACHE_DIR = numba_cache_dir
 
@@ -113,6 +116,8 @@ def kernel(items: Callable[..., int], grain: int = 1) -> Callable[[Callable[...,
 def _compile_rules() -> SimpleNamespace:
     """The rules of rules.py, each compiled and calling the compiled others."""
     names = dict(vars(scalar_rules))
+    if config.DISABLE_JIT:
+        names["math"] = np  # which takes vectors
     for name, function in vars(scalar_rules).items():
         if isinstance(function, FunctionType):
             names[name] = numba.njit(copied(function, names), inline="always", error_model="numpy")

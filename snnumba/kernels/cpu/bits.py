@@ -100,6 +100,13 @@ def store4(row, c, width, v0, v1, v2, v3):
 
 
 @part
+def copy_row(x, out):
+    """out = x."""
+    for n in range(out.shape[0]):
+        out[n] = x[n]
+
+
+@part
 def add_rows(bits, x, table, out):
     """out += sum_i x[i] table[i] over the elements i that the bits choose, in order; x None: all are 1.
 
@@ -144,16 +151,24 @@ def add_rows(bits, x, table, out):
 
 
 @part
+def add_chosen_lanes(bits, x, row, out, c, count):
+    """add_chosen for `count` elements from c on."""
+    product = load_part(row, c, count)
+    if x is not None:
+        product = times(product, load_part(x, c, count))
+    product = chosen(bits[c // 64] >> np.uint64(c % 64), product)
+    store_part(out, c, add(load_part(out, c, count), product), count)
+
+
+@part
 def add_chosen(bits, x, row, out):
     """out += x row elementwise, over the elements that the bits choose; x None: all are 1."""
     n, width = out.shape[0], lanes(out)
-    for w in range(bits.shape[0]):
-        for c in range(64 * w, min(64 * w + 64, n), width):
-            product = load_part(row, c, n - c)
-            if x is not None:
-                product = times(product, load_part(x, c, n - c))
-            product = chosen(bits[w] >> np.uint64(c - 64 * w), product)
-            store_part(out, c, add(load_part(out, c, n - c), product), n - c)
+    whole = n - n % width
+    for c in range(0, whole, width):
+        add_chosen_lanes(bits, x, row, out, c, width)
+    if whole < n:
+        add_chosen_lanes(bits, x, row, out, whole, n - whole)
 
 
 @part
@@ -192,19 +207,28 @@ def add_to_rows(bits, x, d, begin, end, table):
         c += width
 
 
+@part
+def unpack_lanes(bits, factor, row, c, count):
+    """unpack for `count` elements of a row from c on."""
+    value = ones(row) if factor is None else load_part(factor, c, count)
+    store_part(row, c, chosen(bits[c // 64] >> np.uint64(c % 64), value), count)
+
+
 @kernel(lambda bits, *_: bits.shape[1], grain=16)
 def unpack(begin, end, bits, factor, out):
     """out[t, b, n] = bit n of row (t, b), as 0 or 1, times factor[n] if it is not None.
 
     bits (T, B, ceil(N/64)) uint64, factor None or (N,) float, out (T, B, N) float, written in full.
     """
-    for b in range(begin, end):
-        for t in range(bits.shape[0]):
+    for t in range(bits.shape[0]):  # outside, for memory to be written in long runs
+        for b in range(begin, end):
             row = out[t, b]
-            for c in range(0, row.shape[0], lanes(row)):
-                left = row.shape[0] - c
-                value = ones(row) if factor is None else load_part(factor, c, left)
-                store_part(row, c, chosen(bits[t, b, c // 64] >> np.uint64(c % 64), value), left)
+            n, width = row.shape[0], lanes(row)
+            whole = n - n % width
+            for c in range(0, whole, width):
+                unpack_lanes(bits[t, b], factor, row, c, width)
+            if whole < n:
+                unpack_lanes(bits[t, b], factor, row, whole, n - whole)
 
 
 @kernel(lambda bits, *_: bits.shape[1], grain=16)

@@ -10,7 +10,7 @@ Weights lie as (inputs, outputs), so that one active input adds one row. With pi
 """
 
 from ._compile import kernel, part
-from .bits import add_rows, add_to_rows, pack_nonzero, store4
+from .bits import add_rows, add_to_rows, copy_row, pack_nonzero, store4
 from .vector import fused, lanes, load, load_part, store_part, zero
 
 BLOCK = 16
@@ -37,7 +37,7 @@ def linear_forward(begin, end, x, active, weight, bias, out):
     """
     for b in range(begin, end):
         for t in range(active.shape[0]):
-            out[t, b] = bias
+            copy_row(bias, out[t, b])
             if x is None:
                 add_rows(active[t, b], None, weight, out[t, b])
             else:
@@ -128,7 +128,7 @@ def linear_backward_input(begin, end, d, weight, dx):
 def sum_over_time(begin, end, d, out):
     """out[b] = sum_t d[t, b]: what a current that is constant in time gets back; d (T, B, N), out (B, N)."""
     for b in range(begin, end):
-        out[b] = d[0, b]
+        copy_row(d[0, b], out[b])
         for t in range(1, d.shape[0]):
             for n in range(d.shape[2]):
                 out[b, n] += d[t, b, n]

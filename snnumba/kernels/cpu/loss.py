@@ -16,6 +16,7 @@ Source of (3): the sign estimate of Eshraghian et al. 2023, arXiv:2109.12894.
 import math
 
 from ._compile import kernel
+from .bits import copy_row
 
 
 @kernel(lambda spk, *_: spk.shape[1], grain=256)
@@ -71,7 +72,7 @@ def peak_forward(begin, end, mem, x, step):
     """
     steps, _, outputs = mem.shape
     for b in range(begin, end):
-        x[0, b] = mem[0, b]
+        copy_row(mem[0, b], x[0, b])
         step[b] = 0
         for t in range(1, steps):
             for n in range(outputs):

@@ -13,9 +13,9 @@ import math
 from functools import cache
 
 from ._compile import kernel, part, rules
+from ._lif import find_winner, surrogate_row, with_surrogate
 from .bits import keep_nonzero, pack_above
 from .dense import BLOCK, product
-from .lif import find_winners, surrogate_row, with_surrogate
 
 logistic, lstm_cell, lstm_output, nearest = rules.logistic, rules.lstm_cell, rules.lstm_output, rules.nearest
 lstm_reset, lstm_through_reset, lstm_adjoint = rules.lstm_reset, rules.lstm_through_reset, rules.lstm_adjoint
@@ -72,7 +72,7 @@ def lstm_forward(
                 pack_above(mem[t, b], threshold, spk[t, b])
                 if winner is not None:
                     won = winner[first // BLOCK]
-                    find_winners(mem[t, b], threshold, threshold.shape[0], won)
+                    find_winner(mem[t, b], threshold, won)
                     keep_nonzero(won, spk[t, b])
 
 
@@ -126,7 +126,7 @@ def lstm_backward(
             c, h = (syn[t - 1], mem[t - 1]) if t > 0 else (syn0, mem0)
             for r in range(first, last):
                 if winner is not None:
-                    find_winners(mem[t, r], threshold, threshold.shape[0], winner[block])
+                    find_winner(mem[t, r], threshold, winner[block])
                 surrogate_row(mem[t, r], threshold, winner, block, kind, a, b, p[0])
                 carry_c, a_h = dsyn0[r], dmem0[r]
                 gc, gh = dsyn[t * syn_t, r * syn_b], dmem[t * mem_t, r * mem_b]
@@ -143,7 +143,7 @@ def lstm_backward(
 @cache
 def lstm_backward_with(function):
     """lstm_backward with a scalar function of the user's, x -> h(x), in place of rules.surrogate."""
-    return with_surrogate(lstm_backward, globals(), function)
+    return with_surrogate(lstm_backward, globals(), function, surrogate_row)
 
 
 __all__ = ["lstm_backward", "lstm_backward_with", "lstm_forward"]

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ._compile import kernel, part
-from .bits import pack_nonzero
+from .bits import copy_row, pack_nonzero
 from .conv import NO_BITS, Planes, fill
 from .dense import BLOCK
 from .every import add_every, blend, filled, load_every
@@ -143,7 +143,7 @@ def back(d, which, windows, room, dx):
         for c in range(windows.channels):
             for y in range(height):
                 at = (c * windows.height + y + top) * windows.width + left
-                dx[(c * height + y) * width : (c * height + y + 1) * width] = room[at : at + width]
+                copy_row(room[at:], dx[(c * height + y) * width : (c * height + y + 1) * width])
 
 
 @kernel(lambda x, bits, windows, room, out: out.shape[1], grain=BLOCK)

@@ -114,7 +114,9 @@ def store(typing, row, index, vector):
 
 @intrinsic
 def load_part(typing, row, index, count):
-    """The first count lanes of the vector at row[index]."""
+    """The first count lanes of the vector at row[index]; a number stands for a row that holds it everywhere."""
+    if isinstance(row, types.Number):
+        return Vector(row)(row, types.intp, types.intp), _filled_part
 
     def generate(context, builder, signature, args):
         dtype, vector = row.dtype, _llvm(row.dtype)
@@ -126,6 +128,13 @@ def load_part(typing, row, index, count):
         return builder.call(function, [pointer, align, mask, ir.Constant(vector, None)])
 
     return Vector(row.dtype)(row, types.intp, types.intp), generate
+
+
+def _filled_part(context, builder, signature, args):
+    """load_part of a number."""
+    dtype = signature.args[0]
+    filled = _broadcast(builder, args[0], _lanes(dtype))
+    return builder.select(_mask(builder, dtype, args[2]), filled, ir.Constant(_llvm(dtype), None))
 
 
 @intrinsic
@@ -232,14 +241,22 @@ def zero(typing, row):
 
 if config.DISABLE_JIT:  # plain Python: a vector is a NumPy array
 
+    class _Lanes(np.ndarray):
+        """A vector that rules take: its type, called, makes numbers of it."""
+
+        def __new__(cls, x):
+            return np.asarray(x, cls.kind).view(cls)
+
+    KINDS = {np.dtype(kind): type("_Lanes", (_Lanes,), {"kind": kind}) for kind in (np.float32, np.float64)}
+
     def lanes(row):
         return BYTES // row.itemsize
 
     def zero(row):
-        return np.zeros(lanes(row), row.dtype)
+        return KINDS[row.dtype](np.zeros(lanes(row)))
 
     def ones(row):
-        return np.ones(lanes(row), row.dtype)
+        return KINDS[row.dtype](np.ones(lanes(row)))
 
     def multiplied(a, b, c):
         return a * b + c
@@ -248,14 +265,14 @@ if config.DISABLE_JIT:  # plain Python: a vector is a NumPy array
         return reduce(operator.add, vector)
 
     def load(row, index):
-        return row[index : index + lanes(row)].copy()
+        return zero(row) + row[index : index + lanes(row)]
 
     def store(row, index, vector):
         row[index : index + lanes(row)] = vector
 
     def load_part(row, index, count):
         vector = zero(row)
-        part = row[index : index + min(count, len(vector))]
+        part = row[index : index + min(count, len(vector))] if row.ndim else np.full(min(count, len(vector)), row)
         vector[: len(part)] = part
         return vector
 

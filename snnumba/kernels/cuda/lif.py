@@ -252,9 +252,4 @@ def one_to_one_backward(spk0, spk, d, dweight):
         dweight[b, n] = total
 
 
-def rows_together(n):
-    """How often beta and threshold of n neurons are repeated: once, each thread reads its own."""
-    return 1
-
-
-__all__ = ["lif_backward", "lif_backward_with", "lif_forward", "one_to_one_backward", "rows_together"]
+__all__ = ["lif_backward", "lif_backward_with", "lif_forward", "one_to_one_backward"]
