@@ -3,7 +3,7 @@
 Only backend.load("cuda") imports this package; it needs numba-cuda, or numba's simulator of it.
 """
 
-from ._driver import Graph, device_name, graphs_missing, what_is_missing
+from ._driver import device_name, what_is_missing
 from .batch import gather
 from .bits import count_bits, count_spikes, num_words, scale_neurons, unpack
 from .conv import TAPS, conv_backward, conv_forward, conv_windows, sum_blocks
@@ -18,6 +18,7 @@ from .dense import (
     transpose,
 )
 from .dropout import dropout_backward, dropout_forward, next_call
+from .graph import Graph, graphs_missing
 from .lif import lif_backward, lif_backward_with, lif_forward, one_to_one_backward
 from .loss import (
     at_step_backward,

@@ -73,6 +73,16 @@ else:
     OPTIONS = {"extensions": [_Nones]}
 
 
+def bindings() -> Any:
+    """CUDA's driver, function by function."""
+    from cuda.bindings import driver
+
+    return driver
+
+
+launches = SimpleNamespace(stream=0)  # where they go: to another stream while a graph is recorded
+
+
 class Kernel:
     """A kernel, compiled once for each combination of argument types."""
 
@@ -94,7 +104,7 @@ class Kernel:
             return
         if shared > ALWAYS_SHARED or together:
             self._allow(args, shared, together)
-        key = grid, block, _stream.now, shared
+        key = grid, block, launches.stream, shared
         if key not in self._configured:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", NumbaPerformanceWarning)  # that a small problem has few blocks
@@ -106,12 +116,10 @@ class Kernel:
         signature = tuple(self.compiled.typeof_pyval(x) for x in args)
         if shared <= self._allowed.get(signature, 0):
             return
-        from cuda.bindings.driver import CUfunction_attribute
-
         self.compiled.compile(signature)
         self.compiled.overloads[signature].cooperative = together
         function = self.compiled.overloads[signature]._codelibrary.get_cufunc()
-        attribute = CUfunction_attribute.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
+        attribute = bindings().CUfunction_attribute.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
         numba_cuda.cudadrv.driver.driver.cuKernelSetAttribute(attribute, shared, function.handle, function.device.id)
         self._allowed[signature] = shared
 
@@ -166,68 +174,6 @@ def elementwise(items: Callable[..., int]) -> Callable[[Callable[..., Any]], Ele
 def blocks(items: int, size: int) -> int:
     """How many blocks of a size hold the items."""
     return -(-items // size)
-
-
-_stream = SimpleNamespace(now=0, recorded=None)  # where launches go; the one that graphs are recorded and run on
-
-
-class Graph:
-    """Work on the same arrays again and again: from its third run on, all its launches are one.
-
-    The first run compiles kernels and makes arrays, the second is recorded. In the simulator each is of plain launches.
-
-    Parameters
-    ----------
-    work : launches kernels, and neither copies to or from the host nor waits for the device
-    """
-
-    def __init__(self, work: Callable[[], None]) -> None:
-        self.work = work
-        self._ran = False
-        self._executable: Any = None
-
-    def __call__(self) -> None:
-        if not self._ran or SIMULATED:
-            self._ran = True
-            self.work()
-            return
-        if self._executable is None:
-            self._executable = _recorded(self.work)
-        _driver_call("cuGraphLaunch", self._executable, _stream.recorded.handle)
-
-    def __del__(self) -> None:
-        if self._executable is not None and sys is not None:  # None at the end of the process
-            _driver_call("cuGraphExecDestroy", self._executable)
-
-
-def _recorded(work: Callable[[], None]) -> Any:
-    """The launches of `work`, recorded in place of being run."""
-    from cuda.bindings.driver import CUstreamCaptureMode
-
-    if _stream.recorded is None:
-        _stream.recorded = numba_cuda.stream()  # in order with what is launched elsewhere
-    handle = _stream.recorded.handle
-    _driver_call("cuStreamBeginCapture", handle, CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_RELAXED)
-    _stream.now = _stream.recorded
-    try:
-        work()
-    finally:
-        _stream.now = 0
-        graph = _driver_call("cuStreamEndCapture", handle)
-    try:
-        return _driver_call("cuGraphInstantiate", graph, 0)
-    finally:
-        _driver_call("cuGraphDestroy", graph)
-
-
-def _driver_call(name: str, *args: Any) -> Any:
-    """What a function of CUDA's driver gives."""
-    from cuda.bindings import driver
-
-    error, *made = getattr(driver, name)(*args)
-    if error != driver.CUresult.CUDA_SUCCESS:
-        raise RuntimeError(f"CUDA's {name} failed: {error.name}")
-    return made[0] if made else None
 
 
 def holds_together(count: int, shared: int) -> bool:
@@ -291,11 +237,6 @@ def device_name() -> str:
         return "numba's simulator"
     name = numba_cuda.get_current_device().name
     return name.decode() if isinstance(name, bytes) else str(name)
-
-
-def graphs_missing() -> str | None:
-    """What keeps the launches of a step from being one graph; None: nothing does."""
-    return "numba's simulator has none" if SIMULATED else None
 
 
 def what_is_missing() -> str | None:

@@ -1,0 +1,72 @@
+"""Launches recorded as a CUDA graph, which is launched as one: a step of many small kernels is bound by launches."""
+
+import weakref
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+from ._driver import SIMULATED, bindings, launches, numba_cuda
+
+
+class Graph:
+    """Work on the same arrays again and again: from its second run on, all its launches are one.
+
+    The first run compiles kernels and makes arrays. In the simulator each run is of plain launches.
+
+    Parameters
+    ----------
+    work : launches kernels, and neither copies to or from the host nor waits for the device
+    """
+
+    def __init__(self, work: Callable[[], None]) -> None:
+        self.work = work
+        self._ran = False
+        self._executable: Any = None
+
+    def __call__(self) -> None:
+        if not self._ran or SIMULATED:
+            self._ran = True
+            self.work()
+            return
+        if self._executable is None:
+            self._executable = _recorded(self.work)
+            weakref.finalize(self, _call, "cuGraphExecDestroy", self._executable).atexit = False
+        _call("cuGraphLaunch", self._executable, _stream().handle)
+
+
+def graphs_missing() -> str | None:
+    """What keeps the launches of a step from being one graph; None: nothing does."""
+    return "numba's simulator has none" if SIMULATED else None
+
+
+@cache
+def _stream() -> Any:
+    """Where graphs are recorded and run, in order with what is launched elsewhere."""
+    return numba_cuda.stream()
+
+
+def _recorded(work: Callable[[], None]) -> Any:
+    """The launches of `work`, recorded in place of being run."""
+    stream, modes = _stream(), bindings().CUstreamCaptureMode
+    _call("cuStreamBeginCapture", stream.handle, modes.CU_STREAM_CAPTURE_MODE_RELAXED)  # numba may free memory
+    launches.stream = stream
+    try:
+        work()
+    finally:
+        launches.stream = 0
+        graph = _call("cuStreamEndCapture", stream.handle)
+    try:
+        return _call("cuGraphInstantiate", graph, 0)
+    finally:
+        _call("cuGraphDestroy", graph)
+
+
+def _call(name: str, *args: Any) -> Any:
+    """What a function of CUDA's driver gives."""
+    error, *made = getattr(bindings(), name)(*args)
+    if error != bindings().CUresult.CUDA_SUCCESS:
+        raise RuntimeError(f"CUDA's {name} failed: {error.name}")
+    return made[0] if made else None
+
+
+__all__ = ["Graph", "graphs_missing"]
