@@ -37,7 +37,7 @@ def lif(feedback: str, steps: int, batch: int, shape: tuple[int, ...], drive: fl
     def common(kernels: ModuleType, back: bool) -> tuple[Arguments, Arguments]:
         weight, window = None, {"window": None, "room": None}
         if feedback == "one-to-one":
-            weight = noise(n, std=1e-3)
+            weight = np.full(n, 1e-3, f4)
         if feedback == "linear":
             weight = noise(n, n, std=1e-3 / n)
         if feedback == "conv2d":
@@ -45,8 +45,7 @@ def lif(feedback: str, steps: int, batch: int, shape: tuple[int, ...], drive: fl
             made = kernels.conv_windows(shape, shape[0], kernel_size, (1, 1), (1, 1))[back]
             window = {"window": made, "room": np.zeros((blocks(kernels, batch), made.forward_room), f4)}
             weight = weight.reshape(*weight.shape, 1, 1) if back else weight
-        together = kernels.rows_together(n)
-        neurons = {"beta": np.full(together * n, 0.9, f4), "threshold": np.ones(together * n, f4)}
+        neurons = {"beta": np.full(n, 0.9, f4), "threshold": np.ones(n, f4)}
         return {"weight": weight}, window | neurons
 
     def forward(kernels: ModuleType) -> Arguments:
@@ -65,7 +64,7 @@ def lif(feedback: str, steps: int, batch: int, shape: tuple[int, ...], drive: fl
         mem = noise(*every, mean=0.5, std=0.5)
         partial = blocks(kernels, batch), n
         return (
-            {"dspk": noise(*every, seed=2), "dmem": np.zeros((1, kernels.rows_together(n), n), f4)} | weight | rest
+            {"dspk": noise(*every, seed=2), "dmem": np.zeros((1, 1, n), f4)} | weight | rest
             | {"winner": None, "mem0": empty(batch, n), "mem": mem, "potential": mem}
             | {"kind": rules.ATAN, "a": f4(2), "b": f4(0), "reset": rules.SUBTRACT, "delay": True}
             | {"learn": False, "initial": False, "dcurrent": empty(*every), "dspk0": empty(batch, n)}
