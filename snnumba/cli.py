@@ -20,12 +20,13 @@ from numba.core import event
 from tqdm import tqdm
 
 from . import __version__, backend, checkpoint, datasets, optim
+from .history import History
 from .kernels import cpu
 from .network import Network
 from .tasks import TASKS, Task
 from .tasks.classification import LOSSES
 from .tasks.trajectory import MODES
-from .training import History, evaluate, fit
+from .training import evaluate, fit
 
 CLASSIFICATION = "classification"  # the task where none is named
 OPTIMIZERS: dict[str, Callable[..., optim.Optimizer]] = {"adam": optim.Adam, "adamw": optim.AdamW, "sgd": optim.SGD}

@@ -386,6 +386,33 @@ class Network:
         for layer, arrays in zip(self.layers, checked, strict=True):
             layer._assign(arrays)
 
+    def _parts(self) -> dict[str, Layer]:
+        """All layers, those inside others too: "<index>.<index among it and those inside>"."""
+        return {f"{k}.{i}": part for k, layer in enumerate(self.layers) for i, part in enumerate(layer._all())}
+
+    def random_state(self) -> dict[str, Array]:
+        """Copies of what the next random numbers follow from, such as Dropout's; they are not in state_dict."""
+        states = {name: part._random() for name, part in self._parts().items()}
+        return {name: state for name, state in states.items() if state is not None}
+
+    def load_random_state(self, state: Mapping[str, npt.ArrayLike]) -> None:
+        """Take over what random_state gave, so that the same numbers are drawn as there.
+
+        Raises
+        ------
+        ValueError
+            if it is not of such a net, before anything is changed.
+        """
+        arrays, ours = {name: np.asarray(x) for name, x in state.items()}, self.random_state().keys()
+        if arrays.keys() != ours:
+            of, seen = (", ".join(sorted(names)) or "none" for names in (ours, arrays))
+            raise ValueError(f"the random state must be that of the layers {of}; got {seen}")
+        for name, x in arrays.items():
+            if x.shape != (2,) or x.dtype != np.uint64:
+                raise ValueError(f"the random state of {name} must be (2,) uint64; got {x.dtype} {x.shape}")
+        for name, x in arrays.items():
+            self._parts()[name]._set_random(x)
+
 
 def check_net(net: Any) -> Network:
     """net, if it is a Network."""

@@ -3,7 +3,8 @@
 HostSteps gather batches on the host, and measure each as it comes: for any net, data and metrics. DeviceSteps are for
 labelled images and a net on a GPU. The images lie there, as bytes where they are bytes; a step, from its batch to the
 change of the weights, is one CUDA graph that is launched again and again (kernels/cuda/steps.py), and what it measured
-is read some steps later, all at once.
+is read some steps later, all at once. Both give the steps in lists, at whose ends the net, the optimizer and what was
+measured fit together.
 """
 
 import math
@@ -74,14 +75,14 @@ class HostSteps:
         self.batch_size, self.optimizer, self.clip = batch_size, optimizer, clip
         self._buffers = [np.empty(shape, dtype) for shape, dtype in dataset.layout(batch_size)]
 
-    def run(self, order: Array) -> Iterator[Measured]:
-        """A step for each batch of samples in this order (N,) int64."""
+    def run(self, order: Array, begin: int = 0) -> Iterator[list[Measured]]:
+        """A step for each batch of samples in this order (N,) int64, but for those that were done before."""
         watch = 1 if self.optimizer is None else WATCH
-        for step, begin in enumerate(range(0, len(order), self.batch_size)):
-            indices = order[begin : begin + self.batch_size]
+        for step in range(begin, -(-len(order) // self.batch_size)):
+            indices = order[step * self.batch_size : (step + 1) * self.batch_size]
             loss, measured = self._step(*self._gathered(indices))
             rates = self.net.firing_rates() if step % watch == 0 else None
-            yield Measured(len(indices), loss, measured, rates)
+            yield [Measured(len(indices), loss, measured, rates)]
 
     def _gathered(self, indices: Array) -> tuple[Array, Array]:
         """The samples at `indices`, in the buffers."""
@@ -154,29 +155,31 @@ class DeviceSteps:
             and 2 * sum(x.nbytes for x in dataset.stored) < net._kernels.free_memory()
         )
 
-    def run(self, order: Array) -> Iterator[Measured]:
-        """A step for each batch of samples in this order (N,) int64."""
+    def run(self, order: Array, begin: int = 0) -> Iterator[list[Measured]]:
+        """A step for each batch of samples in this order (N,) int64, but for those that were done before."""
         kernels, optimizer = self._kernels, self.optimizer
         kernels.write(order, self._order[: len(order)])
-        kernels.write(np.zeros(1, np.int64), self._k)
+        kernels.write(np.array([begin]), self._k)
         sizes = [min(self.batch_size, len(order) - begin) for begin in range(0, len(order), self.batch_size)]
-        if optimizer is not None:
+        if optimizer is not None and begin < len(sizes):
             optimizer._follow()
-            rows = [optimizer._factors(optimizer.steps + 1 + step) for step in range(len(sizes))]
-            kernels.write(np.array(rows, self.net.dtype), self._table[: len(rows)])
+            rows = [optimizer._factors(optimizer.steps + 1 + step) for step in range(len(sizes) - begin)]
+            kernels.write(np.array(rows, self.net.dtype), self._table[begin : len(sizes)])
         watch = 1 if optimizer is None else WATCH
-        for first in range(0, len(sizes), READ):
+        for first in range(begin, len(sizes), READ):
             steps = range(first, min(first + READ, len(sizes)))
             for step in steps:
                 self._graph(sizes[step], step % watch == 0)()
             if optimizer is not None:
                 optimizer.steps += len(steps)
             sums, counts = (kernels.to_host(x[steps.start : steps.stop]) for x in (self._sums, self._counts))
+            several = []
             for step, terms, (right, *fired) in zip(steps, sums.tolist(), counts.tolist(), strict=True):
                 size = sizes[step]
                 loss = sum(x / divisor for x, divisor in zip(terms, self._divisors[size], strict=False))
                 rates = self._rates(size, fired) if step % watch == 0 else None
-                yield Measured(size, loss, {ACCURACY: right / size}, rates)
+                several.append(Measured(size, loss, {ACCURACY: right / size}, rates))
+            yield several
 
     def _rates(self, samples: int, fired: list[int]) -> dict[str, float]:
         """Firing rates, of how many spikes each spiking layer had."""
