@@ -86,7 +86,7 @@ def save(
         "net": net.config,
         "optimizer": optimizer.config,
         "settings": dict(settings),
-        "versions": _versions(),
+        "versions": versions(),
     }
     if schedule is not None:
         texts["schedule"] = schedule.config | {"state": schedule.state_dict()}
@@ -95,7 +95,7 @@ def save(
     arrays |= {f"optimizer/{name}": x for name, x in optimizer.state_dict().items()}
     for name, x in arrays.items():
         if not np.isfinite(x).all():
-            raise ValueError(f"the run is not saved: {name} is not finite")
+            raise ValueError(f"the run is not saved: {name} is not finite any more")
     arrays |= {f"random/{name}": x for name, x in net.random_state().items()}
     arrays |= {f"history/{name}": x for name, x in _history_arrays(history).items()}
     if history.begun is not None:
@@ -148,8 +148,8 @@ def is_run(path: str | os.PathLike[str]) -> bool:
         return False
 
 
-def _versions() -> dict[str, str]:
-    """Of what takes part in a run's numbers."""
+def versions() -> dict[str, str]:
+    """Those of what takes part in a run's numbers, as they are here."""
     from . import __version__  # which is not there yet while the package is imported
 
     return {

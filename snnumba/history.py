@@ -101,6 +101,13 @@ class History:
         """The mean loss over the steps of each epoch."""
         return [float(steps.mean()) for steps in np.split(self.loss, self.epochs)] if self.epochs else []
 
+    @property
+    def place(self) -> str:
+        """How far the training has come, in words."""
+        if self.begun is not None and self.begun.losses:
+            return f"in epoch {self.epochs + 1}, after step {len(self.begun.losses)}"
+        return f"after epoch {self.epochs}" if self.epochs else "before training"
+
     def end_epoch(self, tally: Tally) -> None:
         """Add an epoch that has ended."""
         self.begun = None
