@@ -8,6 +8,7 @@ import os
 import platform
 import signal
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from importlib import metadata
 from pathlib import Path
@@ -32,7 +33,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command of these arguments, or of the process's: the exit status."""
     args = _parser().parse_args(argv)
     try:
-        with event.install_listener("numba:compile", _CompileNotice()):
+        with event.install_listener("numba:compile", _CompileNotice()), warnings.catch_warnings():
+            warnings.showwarning = _warn
             args.run(args)
         if sys.stdout is not None:  # it is None where it was closed
             sys.stdout.flush()
@@ -49,6 +51,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"snnumba: error: {_message(error)}", file=sys.stderr)
         return 2
     return 0
+
+
+def _warn(message: Warning | str, *_: Any, **__: Any) -> None:
+    """Tell a warning in one line, above a progress bar."""
+    tqdm.write(f"snnumba: warning: {plain(str(message))}", file=sys.stderr)
 
 
 def _message(error: BaseException) -> str:

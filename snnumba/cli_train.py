@@ -14,6 +14,7 @@ import numpy as np
 
 from . import checkpoint, datasets, optim
 from .checkpoint import Run
+from .guards import Diverged
 from .history import History
 from .layers.base import check_size
 from .network import Network
@@ -26,7 +27,7 @@ OPTIMIZERS: dict[str, Callable[..., optim.Optimizer]] = {"adam": optim.Adam, "ad
 # Settings that a run's net tells, and those that its optimizer and schedule tell: these are kept where they are given,
 # as is where it was trained.
 OF_NET = ("hidden", "num_steps", "beta")
-OF_TRAINING = ("optimizer", "momentum", "weight_decay", "schedule", "step_size", "gamma", "clip")
+OF_TRAINING = ("optimizer", "momentum", "weight_decay", "schedule", "step_size", "gamma", "clip", "on_nan")
 WHERE = ("device", "precision")
 
 
@@ -77,7 +78,7 @@ def train(args: argparse.Namespace) -> None:
     plan = f"lr {task['lr']}, batch {task['batch_size']}, epochs {task['epochs']}, seed {task['seed']}"
     row("training", ", ".join([type(run.optimizer).__name__, plan, *extras(run.optimizer, run.schedule, clip)]))
     row("on", resources(net))
-    saved = "nothing is saved"
+    saved = "nothing of this run is saved"
     if args.resume is not None:
         row("goes on", f"from {args.resume}, {history.place}")
         for note in _notes(run):
@@ -119,14 +120,19 @@ def train(args: argparse.Namespace) -> None:
                 metrics=task.metrics,
                 schedule=run.schedule,
                 clip=clip,
+                on_nan=run.settings.get("on_nan", args.on_nan),
                 history=history,
                 on_step=on_step,
                 on_epoch=on_epoch,
             )
+    except Diverged as error:
+        raise Diverged(f"{error}; {saved}") from None
     except Stopped as stop:
         raise Stopped(stop.signal, f"stopped; {saved}") from None
     print()
     row(*task.verdict({name: tested[-1] for name, (_, tested) in figures_of(history).items()}))
+    if history.skipped:
+        row("skipped", f"{history.skipped} of {history.loss.size} steps: their loss or gradients were not finite")
     row("saved", f"{out}; `snnumba evaluate {out}` tests it again")
 
 
@@ -152,7 +158,7 @@ def _resumed(args: argparse.Namespace) -> tuple[Path, tuple[Task, Run]]:
     out = args.out if "out" in args.given else args.resume
     run = checkpoint.load(args.resume)
     _check_out(out)
-    run.settings.update({name: getattr(args, name) for name in ("epochs", *WHERE) if name in args.given})
+    run.settings.update({name: getattr(args, name) for name in ("epochs", "on_nan", *WHERE) if name in args.given})
     run.net.to(*(run.settings.get(name, getattr(args, name)) for name in WHERE))
     task = task_of(run, args.resume)
     if run.settings.get("samples_crc32") not in (None, datasets.fingerprint(task.train)):

@@ -1,5 +1,6 @@
 """What a training run measured: of the epochs that ended, and of one that was stopped before its end."""
 
+import math
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -12,8 +13,8 @@ from .steps import ACCURACY, Measured
 class Tally:
     """A pass over samples as far as it has come: sums over batches, each weighing as many samples as it has.
 
-    losses : of each step
-    samples : how many there were
+    losses : of each step; nan where it was left out, for what was not finite
+    samples : how many there were in the others
     loss, measures : sums over them
     watched, fired : how many there were where firing rates were looked at, and the sums of the rates of each layer
     seconds : of training
@@ -29,18 +30,21 @@ class Tally:
 
     def add(self, measured: Measured) -> None:
         """Add a step."""
+        if measured.rates is not None:
+            self.watched += measured.samples
+            _accumulate(self.fired, measured.rates, measured.samples)
+        if measured.fault is not None:
+            self.losses.append(math.nan)
+            return
         self.losses.append(measured.loss)
         self.samples += measured.samples
         self.loss += measured.loss * measured.samples
         _accumulate(self.measures, measured.measures, measured.samples)
-        if measured.rates is not None:
-            self.watched += measured.samples
-            _accumulate(self.fired, measured.rates, measured.samples)
 
     @property
     def mean_loss(self) -> float:
-        """Over the samples."""
-        return self.loss / self.samples
+        """Over the samples; nan where there are none."""
+        return self.loss / self.samples if self.samples else math.nan
 
     @property
     def accuracy(self) -> float | None:
@@ -68,7 +72,7 @@ class Tally:
 class History:
     """What a training run measured; accuracies and rates lie in [0, 1].
 
-    loss : (steps,) float64, of every training step of the epochs that ended
+    loss : (steps,) float64, of every training step of the epochs that ended; nan where fit left a step out
     accuracy : of each epoch, over its training samples, each as the net was when it saw them; empty without labels
     validation_loss, validation_accuracy : after each epoch; empty where nothing was held out
     metrics, validation_metrics : the same of each metric that was asked for
@@ -98,8 +102,14 @@ class History:
 
     @property
     def epoch_loss(self) -> list[float]:
-        """The mean loss over the steps of each epoch."""
-        return [float(steps.mean()) for steps in np.split(self.loss, self.epochs)] if self.epochs else []
+        """The mean loss over the steps of each epoch, but for those left out."""
+        epochs = np.split(self.loss, self.epochs) if self.epochs else []
+        return [float(losses[~np.isnan(losses)].mean()) for losses in epochs]
+
+    @property
+    def skipped(self) -> int:
+        """How many steps were left out."""
+        return int(np.isnan(self.loss).sum())
 
     @property
     def place(self) -> str:

@@ -175,16 +175,18 @@ class Network:
         """Bring the layers to the net's device: what is learnable into one vector, the gradients into another."""
         for layer in self.layers:
             layer._to(self._kernels)
-        learnable = [p for layer in self.layers for p in layer._parameters.values() if p.gradient is not None]
-        sizes = [-(-p.value.size // ALIGNMENT) * ALIGNMENT for p in learnable]
+        named = {f"{k}.{name}": p for k, layer in enumerate(self.layers) for name, p in layer._parameters.items()}
+        learnable = {name: p for name, p in named.items() if p.gradient is not None}
+        sizes = [-(-p.value.size // ALIGNMENT) * ALIGNMENT for p in learnable.values()]
         self.vector = self._kernels.aligned(sum(sizes), self.dtype)
         self.gradient_vector = self._kernels.aligned(sum(sizes), self.dtype)
         self._work = self._kernels.Workspace()
         flat = np.zeros(sum(sizes), self.dtype)
         for layer in self.layers:
             layer._in_net = True
-        begin = 0
-        for parameter, size in zip(learnable, sizes, strict=True):
+        begin, self._begins = 0, dict[str, int]()
+        for (name, parameter), size in zip(learnable.items(), sizes, strict=True):
+            self._begins[name] = begin
             where, shape = slice(begin, begin + parameter.value.size), parameter.value.shape
             flat[where] = self._kernels.to_host(parameter.value).ravel()
             parameter.value = self.vector[where].reshape(shape)
@@ -360,6 +362,10 @@ class Network:
     def gradients(self) -> dict[str, Array]:
         """The gradients that the last backward pass left, named and laid out as the parameters."""
         return {f"{k}.{name}": x for k, layer in enumerate(self.layers) for name, x in layer.gradients.items()}
+
+    def array_at(self, index: int) -> str:
+        """The name of the learnable array that number `index` of the flat vectors is of."""
+        return max((begin, name) for name, begin in self._begins.items() if begin <= index)[1]
 
     def state_dict(self) -> dict[str, Array]:
         """Copies of all arrays, learnable or not, with torch's names and layouts."""

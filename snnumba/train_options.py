@@ -17,7 +17,7 @@ OF_CHOICES = {  # options that go with one choice of another
     "step_size": ("schedule", "step"),
     "gamma": ("schedule", "step"),
 }
-OF_RESUME = ("epochs", "device", "precision", "threads", "out", "save_every")  # options that go with --resume
+OF_RESUME = ("epochs", "on_nan", "device", "precision", "threads", "out", "save_every")  # options that go with --resume
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -58,6 +58,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add_common("--gamma", type=POSITIVE, default=0.1, metavar="X", help="what each fall multiplies the learning rate "
                f"by; --schedule step {DEFAULT}")  # fmt: skip
     add_common("--clip", type=POSITIVE, metavar="X", help="largest norm of all gradients together (default: none)")
+    add_common("--on-nan", choices=("stop", "skip"), default="stop", help="where loss or gradients are not finite: "
+               f"stop, or leave that step out {DEFAULT}")  # fmt: skip
     add_common("--seed", type=SEED, default=0, metavar="N", help="draws the weights, the order of the samples and, but "
                f"for images, the samples {DEFAULT}")  # fmt: skip
     add_common("--dtype", choices=("float32", "float64"), default="float32", help=f"type of all numbers {DEFAULT}")

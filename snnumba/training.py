@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from .datasets import Dataset, Loader, Samples
 from .functional import accuracy_membrane, accuracy_rate
+from .guards import Diverged, warn_of_still_layers
 from .history import History, Tally
 from .layers.base import Array, check_size
 from .network import Network, check_net
@@ -19,6 +20,7 @@ from .optim import Schedule
 from .regression import RegressionDataset
 from .steps import ACCURACY, DeviceSteps, HostSteps, Loss, Metric, Optimizer, steps_of
 
+DIVERGED = "the training diverged: try a lower lr, or a clip"
 ACCURACIES = {"spk": accuracy_rate, "mem": accuracy_membrane}  # by the output that the loss reads
 
 
@@ -55,6 +57,7 @@ def fit(
     seed: int | None = None,
     device: str | None = None,
     progress: bool | None = None,
+    on_nan: str = "stop",
     history: History | None = None,
     on_step: Callable[[History], object] | None = None,
     on_epoch: Callable[[int, History], object] | None = None,
@@ -76,6 +79,7 @@ def fit(
     batch_size, seed : int         of the shuffled batches of a data set; default 128 and 0
     device : "cpu" or "cuda"       move the net there first; None: train it where it is
     progress : bool                a bar on stderr; None: where that is a terminal
+    on_nan : "stop", or "skip": leave out a step whose loss or gradients hold NaN or infinity; it then changes nothing
     history : of an earlier fit, to go on where that stopped, even amid an epoch, and to add to: to the same bits as
         without a stop, where net, optimizer, schedule and Dropout are as they were then (see checkpoint)
     on_step : called as on_step(history) after a step, on a GPU after some, where net, optimizer and history fit
@@ -90,6 +94,10 @@ def fit(
     ------
     TypeError, ValueError
         if an argument is not such, or data, net, loss and optimizer do not fit together; nothing is changed then.
+    guards.Diverged, a ValueError
+        if a loss, a gradient, a weight or what the optimizer keeps is not finite, naming step and array.
+
+    Warns, once a layer, of one that never fires in an epoch, or always.
 
     >>> import snnumba as snn
     >>> from snnumba import functional as SF, optim
@@ -109,6 +117,8 @@ def fit(
         raise ValueError(f"schedule must be one of this optimizer; {schedule!r} is not")
     if clip is not None and not (isinstance(clip, int | float | np.number) and clip > 0):
         raise ValueError(f"clip must be a number above 0; got {clip!r}")
+    if on_nan not in ("stop", "skip"):
+        raise ValueError(f'on_nan must be "stop" or "skip"; got {on_nan!r}')
     for name, dataset in (("train", loader.dataset), ("validation", validation)):
         if dataset is not None:
             _check_dataset(name, dataset, net)
@@ -120,7 +130,7 @@ def fit(
     if history.epochs or history.begun is not None:
         _check_history(history, epochs, len(loader))
         loader.epoch = history.epochs
-    steps = steps_of(net, loader.dataset, loss_fn, measures, loader.batch_size, optimizer, clip)
+    steps = steps_of(net, loader.dataset, loss_fn, measures, loader.batch_size, optimizer, clip, on_nan == "skip")
     if validation is not None:
         size = min(loader.batch_size, len(validation))
         validated = steps_of(net, validation, loss_fn, _measures(validation, loss_fn, metrics), size)
@@ -139,6 +149,8 @@ def fit(
             order = loader.order(loader.epoch)[: len(loader) * loader.batch_size]
             for several in steps.run(order, len(tally.losses)):
                 for measured in several:
+                    if measured.fault is not None and on_nan == "stop":
+                        raise Diverged(f"epoch {epoch}, step {len(tally.losses) + 1}: {measured.fault}; {DIVERGED}")
                     tally.add(measured)
                     bar.update()
                     if measured.rates is not None:
@@ -152,6 +164,7 @@ def fit(
         loader.epoch += 1
         tally.seconds = time.perf_counter() - begun
         history.end_epoch(tally)
+        warn_of_still_layers(history, str(len(net.layers) - 1) if loss_fn.output == "mem" else None)
         if validation is not None:
             result = _evaluated(net, validation, validated)
             assert result.loss is not None
@@ -239,11 +252,11 @@ def _check_history(history: History, epochs: int, steps: int) -> None:
 
 def _check_finite(epoch: int, tally: Tally, net: Network, optimizer: Optimizer) -> None:
     """Refuse to go on, and to have saved, what has diverged."""
-    weights = net._kernels.to_host(net.vector)
-    arrays = {"the loss": np.array(tally.losses), "a parameter": weights} | optimizer.state_dict()
-    for name, array in arrays.items():
+    if tally.samples == 0:
+        raise Diverged(f"epoch {epoch}: every step was left out; {DIVERGED}")
+    for name, array in (net.state_dict() | optimizer.state_dict()).items():
         if not np.isfinite(array).all():
-            raise ValueError(f"epoch {epoch}: the training diverged, {name} is not finite any more; try a lower lr")
+            raise Diverged(f"epoch {epoch}: {name} is not finite any more; {DIVERGED}")
 
 
 def _measures(dataset: Samples, loss_fn: Loss | None, metrics: Any) -> dict[str, Metric]:

@@ -120,6 +120,12 @@ def optimizer_cases(rng: np.random.Generator) -> Iterator[Case]:
         yield Case("clip", f"P{size}", {"x": p, "limit": f(0.3)})
         for limit in (0.3, 1e6):
             yield Case("clip_norm", f"P{size}-{limit}", {"x": p, "limit": limit, "norm": empty(1, dtype=np.float64)})
+        for bad in ([], [np.inf], [np.nan, 1, -np.inf]):
+            x = np.concatenate([p[: size - len(bad)], np.array(bad, f)])
+            yield Case("last_not_finite", f"P{size}-{bad}", {"x": x, "place": empty(1, dtype=np.int64)})
+            yield Case(
+                "last_not_finite", f"P{size}-{bad}-first", {"x": x[::-1].copy(), "place": empty(1, dtype=np.int64)}
+            )
 
 
 def batch_cases(rng: np.random.Generator) -> Iterator[Case]:
