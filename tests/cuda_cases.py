@@ -121,11 +121,9 @@ def optimizer_cases(rng: np.random.Generator) -> Iterator[Case]:
         for limit in (0.3, 1e6):
             yield Case("clip_norm", f"P{size}-{limit}", {"x": p, "limit": limit, "norm": empty(1, dtype=np.float64)})
         for bad in ([], [np.inf], [np.nan, 1, -np.inf]):
-            x = np.concatenate([p[: size - len(bad)], np.array(bad, f)])
-            yield Case("last_not_finite", f"P{size}-{bad}", {"x": x, "place": empty(1, dtype=np.int64)})
-            yield Case(
-                "last_not_finite", f"P{size}-{bad}-first", {"x": x[::-1].copy(), "place": empty(1, dtype=np.int64)}
-            )
+            for parts in ((p[len(bad) :], bad), (bad, p[len(bad) :])):
+                given = {"x": np.concatenate(parts).astype(f), "place": empty(1, dtype=np.int64)}
+                yield Case("last_not_finite", f"P{size}-{bad}-{parts[0] is bad}", given)
 
 
 def batch_cases(rng: np.random.Generator) -> Iterator[Case]:
