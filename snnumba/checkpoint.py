@@ -1,11 +1,13 @@
 """A run in one HDF5 file: the net, its optimizer, what was measured, and with which settings.
 
-    /              attributes: format "snnumba run", version 1; JSON texts net, optimizer, settings, versions and,
+    /              attributes: format "snnumba run", version 2; JSON texts net, optimizer, settings, versions and,
                    where there is one, schedule
     /weights       each array of the net under its name, in torch's layout: 0.weight, 1.recurrent.weight, ...
     /optimizer     the optimizer's arrays
+    /random        what Dropout's next numbers follow from, of each such layer (2,) uint64
     /history       loss (steps,), seconds, accuracy, ... (epochs,), or empty; rates/1, ... (epochs,) of each spiking
                    layer, metrics/<name>, ... (epochs,) of each metric
+    /begun         where an epoch has begun: its losses (steps,), and sums over its samples
 
 Every array has its sha256 as an attribute. Nothing in a file is ever executed: names are looked up in fixed tables.
 """
@@ -14,7 +16,7 @@ import json
 import os
 import platform
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import h5py
@@ -22,14 +24,15 @@ import numba
 import numpy as np
 
 from . import hdf5
+from .history import History, Tally
 from .layers.base import Array
 from .network import Network
 from .optim import SGD, Adam, AdamW, CosineAnnealingLR, Optimizer, Schedule, StepLR
-from .training import History
 
-FORMAT, VERSION = "snnumba run", 1
+FORMAT, VERSION = "snnumba run", 2
 OPTIMIZERS: dict[str, type[Optimizer]] = {kind.__name__: kind for kind in (Adam, AdamW, SGD)}
 GROUPS = ("rates", "metrics", "validation_metrics")  # what of a history is a list for each of some names
+SUMS = ("measures", "fired")  # what of a tally is a number for each of some names
 SCHEDULES: dict[str, type[Schedule]] = {kind.__name__: kind for kind in (StepLR, CosineAnnealingLR)}
 
 
@@ -61,10 +64,13 @@ def save(
     settings : what else is to be kept, fit for JSON
     schedule : of the optimizer's learning rate, if there is one
 
+    What fit hands to on_step and on_epoch can be saved there: a later fit goes on from it to the same bits.
+
     Raises
     ------
     TypeError, ValueError
-        if the settings cannot be JSON, before anything is written.
+        if the settings cannot be JSON, or a number of the net or the optimizer is not finite, before anything is
+        written.
     OSError
         if the file cannot be written.
 
@@ -80,14 +86,20 @@ def save(
         "net": net.config,
         "optimizer": optimizer.config,
         "settings": dict(settings),
-        "versions": _versions(),
+        "versions": versions(),
     }
     if schedule is not None:
         texts["schedule"] = schedule.config | {"state": schedule.state_dict()}
     attributes = {name: json.dumps(value, allow_nan=False) for name, value in texts.items()}
     arrays = {f"weights/{name}": x for name, x in net.state_dict().items()}
     arrays |= {f"optimizer/{name}": x for name, x in optimizer.state_dict().items()}
+    for name, x in arrays.items():
+        if not np.isfinite(x).all():
+            raise ValueError(f"the run is not saved: {name} is not finite any more")
+    arrays |= {f"random/{name}": x for name, x in net.random_state().items()}
     arrays |= {f"history/{name}": x for name, x in _history_arrays(history).items()}
+    if history.begun is not None:
+        arrays |= {f"begun/{name}": x for name, x in _tally_arrays(history.begun).items()}
     with hdf5.whole_file(path) as file:
         file.attrs["format"], file.attrs["version"] = FORMAT, VERSION
         file.attrs.update(attributes)
@@ -118,7 +130,10 @@ def load(path: str | os.PathLike[str], device: str = "cpu") -> Run:
             optimizer = _made("optimizer", OPTIMIZERS, texts["optimizer"], net)
             optimizer.load_state_dict(_arrays(file, "optimizer"))
             schedule = _schedule(_json(file, "schedule"), optimizer) if "schedule" in file.attrs else None
+            if "random" in file:
+                net.load_random_state(_arrays(file, "random"))
             history = _history(_arrays(file, "history"))
+            history.begun = _tally(_arrays(file, "begun")) if "begun" in file else None
     except (OSError, KeyError, RuntimeError, TypeError, ValueError) as error:
         raise ValueError(f"{path}: {error.args[0] if isinstance(error, KeyError) else error}") from None
     return Run(net, optimizer, history, texts["settings"], texts["versions"], schedule)
@@ -133,8 +148,8 @@ def is_run(path: str | os.PathLike[str]) -> bool:
         return False
 
 
-def _versions() -> dict[str, str]:
-    """Of what takes part in a run's numbers."""
+def versions() -> dict[str, str]:
+    """Those of what takes part in a run's numbers, as they are here."""
     from . import __version__  # which is not there yet while the package is imported
 
     return {
@@ -194,21 +209,46 @@ def _arrays(file: Any, group: str) -> dict[str, Array]:
 
 
 def _history_arrays(history: History) -> dict[str, Array]:
-    lists = {field.name: getattr(history, field.name) for field in fields(History) if field.name not in GROUPS}
+    names = {field.name for field in fields(History)} - {"begun", *GROUPS}
+    lists = {name: getattr(history, name) for name in names}
     for group in GROUPS:
         lists |= {f"{group}/{name}": x for name, x in getattr(history, group).items()}
     return {name: np.asarray(x, np.float64) for name, x in lists.items()}
 
 
 def _history(arrays: dict[str, Array]) -> History:
-    names = {field.name for field in fields(History)} - set(GROUPS)
+    names = {field.name for field in fields(History)} - {"begun", *GROUPS}
     if missing := names - arrays.keys():
         raise ValueError(f"damaged: no history/{min(missing)}")
     for name, x in arrays.items():
         if x.ndim != 1 or x.dtype != np.float64:
             raise ValueError(f"damaged: history/{name} must be one row of float64; got {x.dtype} {x.shape}")
     lists: dict[str, Any] = {name: arrays[name].tolist() for name in names - {"loss"}}
-    for group in GROUPS:
-        begin = f"{group}/"
-        lists[group] = {name.removeprefix(begin): x.tolist() for name, x in arrays.items() if name.startswith(begin)}
+    lists |= {group: _below(group, arrays) for group in GROUPS}
     return History(loss=arrays["loss"], **lists)
+
+
+def _tally_arrays(tally: Tally) -> dict[str, Array]:
+    numbers = asdict(tally)
+    for group in SUMS:
+        numbers |= {f"{group}/{name}": x for name, x in numbers.pop(group).items()}
+    return {name: np.asarray(x, np.float64) for name, x in numbers.items()}
+
+
+def _tally(arrays: dict[str, Array]) -> Tally:
+    names = {field.name for field in fields(Tally)} - set(SUMS)
+    if missing := names - arrays.keys():
+        raise ValueError(f"damaged: no begun/{min(missing)}")
+    for name, x in arrays.items():
+        if x.ndim != (name == "losses") or x.dtype != np.float64:
+            raise ValueError(f"damaged: begun/{name} must be float64; got {x.dtype} {x.shape}")
+    numbers: dict[str, Any] = {name: arrays[name].tolist() for name in names}
+    numbers |= {name: int(numbers[name]) for name in ("samples", "watched")}
+    return Tally(**numbers | {group: _below(group, arrays) for group in SUMS})
+
+
+def _below(group: str, arrays: dict[str, Array]) -> dict[str, Any]:
+    """The arrays of a group, by their names in it, as lists and numbers; layer 2 comes before layer 10."""
+    begin = f"{group}/"
+    names = sorted((name for name in arrays if name.startswith(begin)), key=lambda name: (len(name), name))
+    return {name.removeprefix(begin): arrays[name].tolist() for name in names}

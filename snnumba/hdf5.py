@@ -1,5 +1,6 @@
 """HDF5 files as this package keeps them: written whole or not at all, with a checksum beside each array."""
 
+import glob
 import hashlib
 import os
 from collections.abc import Iterator
@@ -38,6 +39,7 @@ def whole_file(path: str | os.PathLike[str]) -> Iterator[Any]:
     """An HDF5 file to write, which takes its name only once all of it is on the disk."""
     target = Path(path).resolve()
     target.parent.mkdir(parents=True, exist_ok=True)
+    _remove_left(target)
     part = target.with_name(f".{target.name}.{os.getpid()}.part")
     try:
         with h5py.File(part, "w") as file:
@@ -45,5 +47,36 @@ def whole_file(path: str | os.PathLike[str]) -> Iterator[Any]:
         with open(part, "rb+") as written:
             os.fsync(written.fileno())
         os.replace(part, target)
+        _sync_folder(target.parent)
     finally:
         part.unlink(missing_ok=True)
+
+
+def _sync_folder(folder: Path) -> None:
+    """See to it that a new name in a folder is on the disk."""
+    if os.name != "posix":  # nothing else opens a folder
+        return
+    opened = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)
+
+
+def _remove_left(target: Path) -> None:
+    """Remove what processes that were killed while they wrote this file have left behind."""
+    for left in target.parent.glob(f".{glob.escape(target.name)}.*.part"):
+        pid = left.name.split(".")[-2]
+        if os.name == "posix" and pid.isdecimal() and not _runs(int(pid)):
+            left.unlink(missing_ok=True)
+
+
+def _runs(pid: int) -> bool:
+    """Whether there is such a process."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):  # it is another user's, or no such number can be one
+        return True
+    return True

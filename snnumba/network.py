@@ -178,16 +178,18 @@ class Network:
         """Bring the layers to the net's device: what is learnable into one vector, the gradients into another."""
         for layer in self.layers:
             layer._to(self._kernels)
-        learnable = [p for layer in self.layers for p in layer._parameters.values() if p.gradient is not None]
-        sizes = [-(-p.value.size // ALIGNMENT) * ALIGNMENT for p in learnable]
+        named = {f"{k}.{name}": p for k, layer in enumerate(self.layers) for name, p in layer._parameters.items()}
+        learnable = {name: p for name, p in named.items() if p.gradient is not None}
+        sizes = [-(-p.value.size // ALIGNMENT) * ALIGNMENT for p in learnable.values()]
         self.vector = self._kernels.aligned(sum(sizes), self.dtype)
         self.gradient_vector = self._kernels.aligned(sum(sizes), self.dtype)
         self._work = self._kernels.Workspace()
         flat = np.zeros(sum(sizes), self.dtype)
         for layer in self.layers:
             layer._in_net = True
-        begin = 0
-        for parameter, size in zip(learnable, sizes, strict=True):
+        begin, self._begins = 0, dict[str, int]()
+        for (name, parameter), size in zip(learnable.items(), sizes, strict=True):
+            self._begins[name] = begin
             where, shape = slice(begin, begin + parameter.value.size), parameter.value.shape
             flat[where] = self._kernels.to_host(parameter.value).ravel()
             parameter.value = self.vector[where].reshape(shape)
@@ -421,6 +423,10 @@ class Network:
         """The gradients that the last backward pass left, named and laid out as the parameters."""
         return {f"{k}.{name}": x for k, layer in enumerate(self.layers) for name, x in layer.gradients.items()}
 
+    def array_at(self, index: int) -> str:
+        """The name of the learnable array that number `index` of the flat vectors is of."""
+        return max((begin, name) for name, begin in self._begins.items() if begin <= index)[1]
+
     def state_dict(self) -> dict[str, Array]:
         """Copies of all arrays, learnable or not, with torch's names and layouts."""
         return {f"{k}.{name}": x for k, layer in enumerate(self.layers) for name, x in layer.state_dict().items()}
@@ -445,6 +451,33 @@ class Network:
         checked = [layer._checked_state(state, f"{k}.") for k, layer in enumerate(self.layers)]
         for layer, arrays in zip(self.layers, checked, strict=True):
             layer._assign(arrays)
+
+    def _parts(self) -> dict[str, Layer]:
+        """All layers, those inside others too: "<index>.<index among it and those inside>"."""
+        return {f"{k}.{i}": part for k, layer in enumerate(self.layers) for i, part in enumerate(layer._all())}
+
+    def random_state(self) -> dict[str, Array]:
+        """Copies of what the next random numbers follow from, such as Dropout's; they are not in state_dict."""
+        states = {name: part._random() for name, part in self._parts().items()}
+        return {name: state for name, state in states.items() if state is not None}
+
+    def load_random_state(self, state: Mapping[str, npt.ArrayLike]) -> None:
+        """Take over what random_state gave, so that the same numbers are drawn as there.
+
+        Raises
+        ------
+        ValueError
+            if it is not of such a net, before anything is changed.
+        """
+        arrays, ours = {name: np.asarray(x) for name, x in state.items()}, self.random_state().keys()
+        if arrays.keys() != ours:
+            of, seen = (", ".join(sorted(names)) or "none" for names in (ours, arrays))
+            raise ValueError(f"the random state must be that of the layers {of}; got {seen}")
+        for name, x in arrays.items():
+            if x.shape != (2,) or x.dtype != np.uint64:
+                raise ValueError(f"the random state of {name} must be (2,) uint64; got {x.dtype} {x.shape}")
+        for name, x in arrays.items():
+            self._parts()[name]._set_random(x)
 
 
 def check_net(net: Any) -> Network:

@@ -49,10 +49,10 @@ class RegressionDataset:
         self.targets = _numbers("targets", targets, self.dtype, (2, 3), "(N, K) or (T, N, K)")
         self._axes = int(self.features.ndim in (3, 5)), int(self.targets.ndim == 3)  # of the samples
         self.sample_shape: tuple[int, ...] = self.features.shape[1 + self._axes[0] :]
-        samples, wanted = (array.shape[axis] for array, axis in zip(self._arrays, self._axes, strict=True))
+        samples, wanted = (array.shape[axis] for array, axis in zip(self.stored, self._axes, strict=True))
         if samples != wanted:
             raise ValueError(f"features and targets must have as many samples; got {samples} and {wanted}")
-        steps = {len(array) for array, axis in zip(self._arrays, self._axes, strict=True) if axis}
+        steps = {len(array) for array, axis in zip(self.stored, self._axes, strict=True) if axis}
         if len(steps) > 1:
             raise ValueError(
                 f"features and targets must have as many steps; got {len(self.features)} and {len(self.targets)}"
@@ -60,7 +60,8 @@ class RegressionDataset:
         self.num_steps = min(steps, default=None)  # None: they say nothing of how many there are
 
     @property
-    def _arrays(self) -> tuple[Array, Array]:
+    def stored(self) -> tuple[Array, Array]:
+        """Features and targets."""
         return self.features, self.targets
 
     def __len__(self) -> int:
@@ -68,7 +69,7 @@ class RegressionDataset:
 
     def __repr__(self) -> str:
         shapes = []
-        for array, axis in zip(self._arrays, self._axes, strict=True):
+        for array, axis in zip(self.stored, self._axes, strict=True):
             sample = "x".join(map(str, array.shape[1 + axis :]))
             shapes.append(f"{len(array)} steps of {sample}" if axis else sample)
         return f"RegressionDataset({self.name or 'unnamed'}: {len(self)} samples, {shapes[0]}, targets {shapes[1]})"
@@ -77,7 +78,7 @@ class RegressionDataset:
         """Shape and type of x and of y, of a batch of so many samples."""
         x, y = (
             ((*array.shape[:axis], batch, *array.shape[1 + axis :]), self.dtype)
-            for array, axis in zip(self._arrays, self._axes, strict=True)
+            for array, axis in zip(self.stored, self._axes, strict=True)
         )
         return x, y
 
@@ -100,7 +101,7 @@ class RegressionDataset:
         """
         picked = check_indices(indices, len(self))
         made = check_out(out, self.layout(len(picked)))
-        for array, axis, to in zip(self._arrays, self._axes, made, strict=True):
+        for array, axis, to in zip(self.stored, self._axes, made, strict=True):
             array.take(picked, axis=axis, out=to, mode="clip")  # "raise" would make an array
         return made
 

@@ -3,7 +3,8 @@
 HostSteps gather batches on the host, and measure each as it comes: for any net, data and metrics. DeviceSteps are for
 labelled images and a net on a GPU. The images lie there, as bytes where they are bytes; a step, from its batch to the
 change of the weights, is one CUDA graph that is launched again and again (kernels/cuda/steps.py), and what it measured
-is read some steps later, all at once.
+is read some steps later, all at once. Both give the steps in lists, at whose ends the net, the optimizer and what was
+measured fit together.
 """
 
 import math
@@ -14,7 +15,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from . import optim
+from . import guards, optim
 from .datasets import Dataset, Samples
 from .functional.readings import Counts
 from .layers.base import Array
@@ -55,6 +56,7 @@ class Measured(NamedTuple):
     loss: float  # 0 where there is no loss
     measures: dict[str, float]  # by name: means over the samples
     rates: dict[str, float] | None  # of spiking layers, by index; None at a step that nobody looks at them
+    fault: str | None = None  # what was NaN or infinite: on the host, the net is then as it was before the step
 
 
 class HostSteps:
@@ -72,16 +74,17 @@ class HostSteps:
     ) -> None:
         self.net, self.dataset, self.loss_fn, self.measures = net, dataset, loss_fn, measures
         self.batch_size, self.optimizer, self.clip = batch_size, optimizer, clip
+        self._place = net._kernels.from_host(np.zeros(1, np.int64))  # of a gradient that is not finite
         self._buffers = [np.empty(shape, dtype) for shape, dtype in dataset.layout(batch_size)]
 
-    def run(self, order: Array) -> Iterator[Measured]:
-        """A step for each batch of samples in this order (N,) int64."""
+    def run(self, order: Array, begin: int = 0) -> Iterator[list[Measured]]:
+        """A step for each batch of samples in this order (N,) int64, but for those that were done before."""
         watch = 1 if self.optimizer is None else WATCH
-        for step, begin in enumerate(range(0, len(order), self.batch_size)):
-            indices = order[begin : begin + self.batch_size]
-            loss, measured = self._step(*self._gathered(indices))
+        for step in range(begin, -(-len(order) // self.batch_size)):
+            indices = order[step * self.batch_size : (step + 1) * self.batch_size]
+            loss, measured, fault = self._step(*self._gathered(indices))
             rates = self.net.firing_rates() if step % watch == 0 else None
-            yield Measured(len(indices), loss, measured, rates)
+            yield [Measured(len(indices), loss, measured, rates, fault)]
 
     def _gathered(self, indices: Array) -> tuple[Array, Array]:
         """The samples at `indices`, in the buffers."""
@@ -91,19 +94,32 @@ class HostSteps:
         )
         return self.dataset.batch(indices, out=(x, y))
 
-    def _step(self, x: Array, y: Array) -> tuple[float, dict[str, float]]:
-        """The loss of a batch, and what is measured on it; what this holds of work arrays is let go of at its end."""
+    def _step(self, x: Array, y: Array) -> tuple[float, dict[str, float], str | None]:
+        """The loss of a batch, what is measured on it, and what is not finite; what this holds of work arrays is let go
+        of at its end."""
         output = _output(self.net, self.loss_fn, x)
         if self.loss_fn is None:
-            return 0.0, {name: measure(output, y) for name, measure in self.measures.items()}
+            return 0.0, {name: measure(output, y) for name, measure in self.measures.items()}, None
         loss, gradient = self.loss_fn(output, y)
         measured = {name: measure(output, y) for name, measure in self.measures.items()}
-        if self.optimizer is not None:
-            _backward(self.net, self.loss_fn, gradient)
-            if self.clip is not None:
-                optim.clip_grad_norm(self.net, self.clip)
-            self.optimizer.step()
-        return loss, measured
+        fault = self._learn(loss, gradient) if self.optimizer is not None else None
+        return loss, measured, fault
+
+    def _learn(self, loss: float, gradient: Array) -> str | None:
+        """Change the net, or tell what is not finite."""
+        net, kernels = self.net, self.net._kernels
+        if not math.isfinite(loss):
+            return guards.loss_fault(net, loss)
+        assert self.loss_fn is not None
+        assert self.optimizer is not None
+        _backward(net, self.loss_fn, gradient)
+        kernels.last_not_finite(net.gradient_vector, self._place)
+        if place := int(kernels.to_host(self._place)[0]):
+            return guards.gradient_fault(net, place)
+        if self.clip is not None:
+            optim.clip_grad_norm(net, self.clip)
+        self.optimizer.step()
+        return None
 
 
 class DeviceSteps:
@@ -136,7 +152,8 @@ class DeviceSteps:
         self._table = kernels.from_host(np.zeros((steps, factors), net.dtype))
         self._factors = kernels.from_host(np.zeros(factors, net.dtype))
         self._norm = kernels.from_host(np.zeros(1, np.float64))
-        self._counts = kernels.from_host(np.zeros((steps, 1 + len(self._spiking)), np.int64))
+        self._place = kernels.from_host(np.zeros(1, np.int64))  # of a gradient that is not finite
+        self._counts = kernels.from_host(np.zeros((steps, 2 + len(self._spiking)), np.int64))  # right, fired, place
         self._sums: Any = None  # (steps, terms of the loss)
         self._divisors: dict[int, list[float]] = {}  # of these terms, by the size of a batch
         self._batches: dict[int, tuple[Array, Array, Array]] = {}  # indices, x and y, by the same
@@ -154,29 +171,37 @@ class DeviceSteps:
             and 2 * sum(x.nbytes for x in dataset.stored) < net._kernels.free_memory()
         )
 
-    def run(self, order: Array) -> Iterator[Measured]:
-        """A step for each batch of samples in this order (N,) int64."""
+    def run(self, order: Array, begin: int = 0) -> Iterator[list[Measured]]:
+        """A step for each batch of samples in this order (N,) int64, but for those that were done before."""
         kernels, optimizer = self._kernels, self.optimizer
         kernels.write(order, self._order[: len(order)])
-        kernels.write(np.zeros(1, np.int64), self._k)
+        kernels.write(np.array([begin]), self._k)
         sizes = [min(self.batch_size, len(order) - begin) for begin in range(0, len(order), self.batch_size)]
-        if optimizer is not None:
+        if optimizer is not None and begin < len(sizes):
             optimizer._follow()
-            rows = [optimizer._factors(optimizer.steps + 1 + step) for step in range(len(sizes))]
-            kernels.write(np.array(rows, self.net.dtype), self._table[: len(rows)])
+            rows = [optimizer._factors(optimizer.steps + 1 + step) for step in range(len(sizes) - begin)]
+            kernels.write(np.array(rows, self.net.dtype), self._table[begin : len(sizes)])
         watch = 1 if optimizer is None else WATCH
-        for first in range(0, len(sizes), READ):
+        for first in range(begin, len(sizes), READ):
             steps = range(first, min(first + READ, len(sizes)))
             for step in steps:
                 self._graph(sizes[step], step % watch == 0)()
             if optimizer is not None:
                 optimizer.steps += len(steps)
             sums, counts = (kernels.to_host(x[steps.start : steps.stop]) for x in (self._sums, self._counts))
-            for step, terms, (right, *fired) in zip(steps, sums.tolist(), counts.tolist(), strict=True):
+            several = []
+            for step, terms, (right, *fired, place) in zip(steps, sums.tolist(), counts.tolist(), strict=True):
                 size = sizes[step]
                 loss = sum(x / divisor for x, divisor in zip(terms, self._divisors[size], strict=False))
                 rates = self._rates(size, fired) if step % watch == 0 else None
-                yield Measured(size, loss, {ACCURACY: right / size}, rates)
+                several.append(Measured(size, loss, {ACCURACY: right / size}, rates, self._fault(loss, place)))
+            yield several
+
+    def _fault(self, loss: float, place: int) -> str | None:
+        """What was not finite at a step, some steps ago."""
+        if self.optimizer is None or (place == 0 and math.isfinite(loss)):
+            return None
+        return guards.gradient_fault(self.net, place, seen=False) if place else f"the loss is {loss}"
 
     def _rates(self, samples: int, fired: list[int]) -> dict[str, float]:
         """Firing rates, of how many spikes each spiking layer had."""
@@ -215,6 +240,8 @@ class DeviceSteps:
                 kernels.record(layer._counts(), k, column, self._counts)
         if self.optimizer is not None:
             _backward(net, self.loss_fn, gradient)
+            kernels.last_not_finite(net.gradient_vector, self._place)
+            kernels.record(self._place, k, 1 + len(self._spiking), self._counts)
             if self.clip is not None:
                 kernels.clip_norm(net.gradient_vector, self.clip, self._norm)
             self.optimizer._update(self._factors)
@@ -229,9 +256,10 @@ def steps_of(
     batch_size: int,
     optimizer: Optimizer | None = None,
     clip: float | None = None,
+    skip: bool = False,
 ) -> HostSteps | DeviceSteps:
-    """Steps on the device that a net is on, where that is possible, else on the host."""
-    if DeviceSteps.possible(net, dataset, loss_fn, measures, optimizer):
+    """Steps on the device that a net is on, where that is possible and none are to be skipped, else on the host."""
+    if not skip and DeviceSteps.possible(net, dataset, loss_fn, measures, optimizer):
         assert isinstance(dataset, Dataset)
         assert optimizer is None or isinstance(optimizer, optim.Optimizer)
         return DeviceSteps(net, dataset, loss_fn, batch_size, optimizer, clip)

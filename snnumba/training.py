@@ -8,17 +8,19 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from tqdm import tqdm
 
 from .datasets import Dataset, Loader, Samples
 from .functional import accuracy_membrane, accuracy_rate
+from .guards import Diverged, warn_of_still_layers
+from .history import History, Tally
 from .layers.base import Array, check_size
 from .network import Network, check_net
 from .optim import Schedule
 from .regression import RegressionDataset
-from .steps import ACCURACY, DeviceSteps, HostSteps, Loss, Measured, Metric, Optimizer, steps_of
+from .steps import ACCURACY, DeviceSteps, HostSteps, Loss, Metric, Optimizer, steps_of
 
+DIVERGED = "the training diverged: try a lower lr, or a clip"
 ACCURACIES = {"spk": accuracy_rate, "mem": accuracy_membrane}  # by the output that the loss reads
 
 
@@ -40,92 +42,6 @@ class Evaluation:
     metrics: dict[str, float] = field(default_factory=dict)
 
 
-@dataclass
-class History:
-    """What a training run measured; accuracies and rates lie in [0, 1].
-
-    loss : (steps,) float64, of every training step
-    accuracy : of each epoch, over its training samples, each as the net was when it saw them; empty without labels
-    validation_loss, validation_accuracy : after each epoch; empty where nothing was held out
-    metrics, validation_metrics : the same of each metric that was asked for
-    rates : of each spiking layer, named as by Network.firing_rates; of each epoch, from every eighth training step
-    seconds : of training in each epoch, validation not counted
-
-    >>> history = History(loss=np.array([0.3, 0.1, 0.1, 0.1]), seconds=[1.0, 1.0])
-    >>> history.epochs, history.epoch_loss
-    (2, [0.2, 0.1])
-    """
-
-    loss: Array = field(default_factory=lambda: np.empty(0))
-    accuracy: list[float] = field(default_factory=list)
-    validation_loss: list[float] = field(default_factory=list)
-    validation_accuracy: list[float] = field(default_factory=list)
-    metrics: dict[str, list[float]] = field(default_factory=dict)
-    validation_metrics: dict[str, list[float]] = field(default_factory=dict)
-    rates: dict[str, list[float]] = field(default_factory=dict)
-    seconds: list[float] = field(default_factory=list)
-
-    @property
-    def epochs(self) -> int:
-        """How many have ended."""
-        return len(self.seconds)
-
-    @property
-    def epoch_loss(self) -> list[float]:
-        """The mean loss over the steps of each epoch."""
-        return [float(steps.mean()) for steps in np.split(self.loss, self.epochs)] if self.epochs else []
-
-
-class _Tally:
-    """Sums over batches, each weighing as many samples as it has."""
-
-    def __init__(self) -> None:
-        self.samples = 0
-        self._loss = 0.0
-        self._sums: dict[str, float] = {}
-        self._rated = 0
-        self._rates: dict[str, float] = {}
-
-    def add(self, measured: Measured) -> None:
-        self.samples += measured.samples
-        self._loss += measured.loss * measured.samples
-        _accumulate(self._sums, measured.measures, measured.samples)
-        if measured.rates is not None:
-            self._rated += measured.samples
-            _accumulate(self._rates, measured.rates, measured.samples)
-
-    @property
-    def loss(self) -> float:
-        return self._loss / self.samples
-
-    @property
-    def accuracy(self) -> float | None:
-        right = self._sums.get(ACCURACY)
-        return None if right is None else round(right) / self.samples  # right is a count but for rounding
-
-    @property
-    def metrics(self) -> dict[str, float]:
-        return {name: total / self.samples for name, total in self._sums.items() if name != ACCURACY}
-
-    @property
-    def rates(self) -> dict[str, float]:
-        return {layer: total / self._rated for layer, total in self._rates.items()}
-
-    def __str__(self) -> str:
-        accuracy = "" if self.accuracy is None else f", accuracy {self.accuracy:.2%}"
-        return f"loss {self.loss:.4f}{accuracy}" + "".join(f", {k} {value:.4g}" for k, value in self.metrics.items())
-
-
-def _accumulate(sums: dict[str, float], values: dict[str, float], weight: int) -> None:
-    for name, value in values.items():
-        sums[name] = sums.get(name, 0.0) + value * weight
-
-
-def _append(lists: dict[str, list[float]], values: dict[str, float]) -> None:
-    for name, value in values.items():
-        lists.setdefault(name, []).append(value)
-
-
 def fit(
     net: Network,
     train: Samples | Loader,
@@ -141,9 +57,12 @@ def fit(
     seed: int | None = None,
     device: str | None = None,
     progress: bool | None = None,
+    on_nan: str = "stop",
+    history: History | None = None,
+    on_step: Callable[[History], object] | None = None,
     on_epoch: Callable[[int, History], object] | None = None,
 ) -> History:
-    """Train a net; the same seeds give the same bits, on any number of threads.
+    """Train a net; the same seeds give the same bits, on any number of threads, and stopped and gone on with or not.
 
     Parameters
     ----------
@@ -152,7 +71,7 @@ def fit(
         or Loader, which sees to that itself and goes on at its own epoch
     loss_fn : such as functional.mse_count_loss(); the output it reads decides how accuracy is told
     optimizer : such as optim.Adam(net)
-    epochs : int                   passes over the training data
+    epochs : int                   passes over the training data, those of an earlier `history` among them
     validation : as train          evaluated after each epoch
     metrics : more to measure, such as {"error": error}: error(spk or mem, targets) is a mean over samples
     schedule : of the optimizer's learning rate, such as optim.StepLR(optimizer, 2); each epoch is a step of it
@@ -160,6 +79,11 @@ def fit(
     batch_size, seed : int         of the shuffled batches of a data set; default 128 and 0
     device : "cpu" or "cuda"       move the net there first; None: train it where it is
     progress : bool                a bar on stderr; None: where that is a terminal
+    on_nan : "stop", or "skip": leave out a step whose loss or gradients hold NaN or infinity; it then changes nothing
+    history : of an earlier fit, to go on where that stopped, even amid an epoch, and to add to: to the same bits as
+        without a stop, where net, optimizer, schedule and Dropout are as they were then (see checkpoint)
+    on_step : called as on_step(history) after a step, on a GPU after some, where net, optimizer and history fit
+        together, and a stop, by an exception, loses nothing; history.begun then is the epoch so far
     on_epoch : called as on_epoch(epoch, history) after each epoch, epoch counting from 1
 
     Returns
@@ -170,6 +94,10 @@ def fit(
     ------
     TypeError, ValueError
         if an argument is not such, or data, net, loss and optimizer do not fit together; nothing is changed then.
+    guards.Diverged, a ValueError
+        if a loss, a gradient, a weight or what the optimizer keeps is not finite, naming step and array.
+
+    Warns, once a layer, of one that never fires in an epoch, or always.
 
     >>> import snnumba as snn
     >>> from snnumba import functional as SF, optim
@@ -189,6 +117,8 @@ def fit(
         raise ValueError(f"schedule must be one of this optimizer; {schedule!r} is not")
     if clip is not None and not (isinstance(clip, int | float | np.number) and clip > 0):
         raise ValueError(f"clip must be a number above 0; got {clip!r}")
+    if on_nan not in ("stop", "skip"):
+        raise ValueError(f'on_nan must be "stop" or "skip"; got {on_nan!r}')
     for name, dataset in (("train", loader.dataset), ("validation", validation)):
         if dataset is not None:
             _check_dataset(name, dataset, net)
@@ -196,47 +126,49 @@ def fit(
     if device not in (None, net.device):
         net.to(device)
 
-    history = History()
-    steps = steps_of(net, loader.dataset, loss_fn, measures, loader.batch_size, optimizer, clip)
+    history = History() if history is None else history
+    if history.epochs or history.begun is not None:
+        _check_history(history, epochs, len(loader))
+        loader.epoch = history.epochs
+    steps = steps_of(net, loader.dataset, loss_fn, measures, loader.batch_size, optimizer, clip, on_nan == "skip")
     if validation is not None:
         size = min(loader.batch_size, len(validation))
         validated = steps_of(net, validation, loss_fn, _measures(validation, loss_fn, metrics), size)
-    for epoch in range(1, epochs + 1):
-        losses = np.empty(len(loader))
-        tally = _Tally()
+    for epoch in range(history.epochs + 1, epochs + 1):
+        tally = history.begun = history.begun or Tally()
         bar = tqdm(
             total=len(loader),
+            initial=len(tally.losses),
             desc=f"epoch {epoch}/{epochs}",
             unit="step",
             leave=False,
             disable=None if progress is None else not progress,
         )
-        begun = time.perf_counter()
+        begun = time.perf_counter() - tally.seconds
         with bar:
             order = loader.order(loader.epoch)[: len(loader) * loader.batch_size]
-            for step, measured in enumerate(steps.run(order)):
-                losses[step] = measured.loss
-                tally.add(measured)
-                bar.update()
-                if measured.rates is not None:
-                    bar.set_postfix_str(str(tally), refresh=False)
-        _check_finite(epoch, losses, net, optimizer)
+            for several in steps.run(order, len(tally.losses)):
+                for measured in several:
+                    if measured.fault is not None and on_nan == "stop":
+                        raise Diverged(f"epoch {epoch}, step {len(tally.losses) + 1}: {measured.fault}; {DIVERGED}")
+                    tally.add(measured)
+                    bar.update()
+                    if measured.rates is not None:
+                        bar.set_postfix_str(str(tally), refresh=False)
+                tally.seconds = time.perf_counter() - begun
+                if on_step is not None:
+                    on_step(history)
+        _check_finite(epoch, tally, net, optimizer)
         if schedule is not None:
             schedule.step()
         loader.epoch += 1
-        history.seconds.append(time.perf_counter() - begun)
-        history.loss = np.concatenate([history.loss, losses])
-        if tally.accuracy is not None:
-            history.accuracy.append(tally.accuracy)
-        _append(history.metrics, tally.metrics)
-        _append(history.rates, tally.rates)
+        tally.seconds = time.perf_counter() - begun
+        history.end_epoch(tally)
+        warn_of_still_layers(history, str(len(net.layers) - 1) if loss_fn.output == "mem" else None)
         if validation is not None:
             result = _evaluated(net, validation, validated)
             assert result.loss is not None
-            history.validation_loss.append(result.loss)
-            if result.accuracy is not None:
-                history.validation_accuracy.append(result.accuracy)
-            _append(history.validation_metrics, result.metrics)
+            history.add_validation(result.loss, result.accuracy, result.metrics)
         if on_epoch is not None:
             on_epoch(epoch, history)
     return history
@@ -282,15 +214,16 @@ def evaluate(
 
 def _evaluated(net: Network, dataset: Samples, steps: HostSteps | DeviceSteps) -> Evaluation:
     """The evaluation of a net over a data set by these steps."""
-    tally = _Tally()
+    tally = Tally()
     training = net.training
     net.eval()
     try:
-        for measured in steps.run(np.arange(len(dataset))):
-            tally.add(measured)
+        for several in steps.run(np.arange(len(dataset))):
+            for measured in several:
+                tally.add(measured)
     finally:
         net.train(training)
-    mean_loss = None if steps.loss_fn is None else tally.loss
+    mean_loss = None if steps.loss_fn is None else tally.mean_loss
     return Evaluation(tally.accuracy, mean_loss, tally.rates, tally.samples, tally.metrics)
 
 
@@ -306,12 +239,24 @@ def _loader(train: Any, batch_size: int | None, seed: int | None) -> Loader:
     return Loader(train, 128 if batch_size is None else batch_size, seed=0 if seed is None else seed)
 
 
-def _check_finite(epoch: int, losses: npt.NDArray[np.float64], net: Network, optimizer: Optimizer) -> None:
+def _check_history(history: History, epochs: int, steps: int) -> None:
+    """Refuse to go on with a history of other batches, or of a run that has ended."""
+    if history.epochs >= epochs:
+        raise ValueError(f"epochs must be more than the {history.epochs} of the history; got {epochs}")
+    if history.loss.size != history.epochs * steps:
+        seen = f"{history.loss.size} steps in {history.epochs} epochs"
+        raise ValueError(f"history must have {steps} steps an epoch, as the batches of train; got {seen}")
+    if history.begun is not None and len(history.begun.losses) > steps:
+        raise ValueError(f"history must have at most {steps} steps begun; got {len(history.begun.losses)}")
+
+
+def _check_finite(epoch: int, tally: Tally, net: Network, optimizer: Optimizer) -> None:
     """Refuse to go on, and to have saved, what has diverged."""
-    arrays = {"the loss": losses, "a parameter": net._kernels.to_host(net.vector)} | optimizer.state_dict()
-    for name, array in arrays.items():
+    if tally.samples == 0:
+        raise Diverged(f"epoch {epoch}: every step was left out; {DIVERGED}")
+    for name, array in (net.state_dict() | optimizer.state_dict()).items():
         if not np.isfinite(array).all():
-            raise ValueError(f"epoch {epoch}: the training diverged, {name} is not finite any more; try a lower lr")
+            raise Diverged(f"epoch {epoch}: {name} is not finite any more; {DIVERGED}")
 
 
 def _measures(dataset: Samples, loss_fn: Loss | None, metrics: Any) -> dict[str, Metric]:

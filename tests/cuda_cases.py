@@ -120,6 +120,10 @@ def optimizer_cases(rng: np.random.Generator) -> Iterator[Case]:
         yield Case("clip", f"P{size}", {"x": p, "limit": f(0.3)})
         for limit in (0.3, 1e6):
             yield Case("clip_norm", f"P{size}-{limit}", {"x": p, "limit": limit, "norm": empty(1, dtype=np.float64)})
+        for bad in ([], [np.inf], [np.nan, 1, -np.inf]):
+            for parts in ((p[len(bad) :], bad), (bad, p[len(bad) :])):
+                given = {"x": np.concatenate(parts).astype(f), "place": empty(1, dtype=np.int64)}
+                yield Case("last_not_finite", f"P{size}-{bad}-{parts[0] is bad}", given)
 
 
 def batch_cases(rng: np.random.Generator) -> Iterator[Case]:

@@ -11,7 +11,7 @@ import snnumba as snn
 from snnumba import checkpoint, optim, surrogate
 from snnumba import functional as SF
 from snnumba.datasets import Dataset, Loader
-from snnumba.training import History
+from snnumba.history import History
 
 
 def plain_net(dtype="float32"):
@@ -229,7 +229,7 @@ def history_of_text(file):
 
 
 DAMAGED = {  # what was done to the file, and what is said
-    "version": (lambda file: file.attrs.__setitem__("version", 2), "format version 2; this snnumba reads version 1"),
+    "version": (lambda file: file.attrs.__setitem__("version", 1), "format version 1; this snnumba reads version 2"),
     "no attribute": (lambda file: file.attrs.__delitem__("net"), "net"),
     "not JSON": (lambda file: file.attrs.__setitem__("net", "{"), "Expecting property name"),
     "not an object": (

@@ -1,7 +1,9 @@
 """The command line: what it prints and saves, and what it says in one line where something is wrong."""
 
+import itertools
 import os
 import re
+import signal
 import subprocess
 import sys
 
@@ -11,7 +13,7 @@ import numpy as np
 import pytest
 
 import snnumba as snn
-from snnumba import checkpoint, cli, datasets
+from snnumba import checkpoint, cli, cli_train, datasets, train_options
 
 SMALL = ["--hidden", "8", "--num-steps", "3", "--epochs", "2", "--batch-size", "32"]
 
@@ -101,12 +103,12 @@ def test_the_defaults_are_the_tutorials():
     args = cli._parser().parse_args(["train"])
     assert (args.hidden, args.num_steps, args.beta, args.epochs, args.batch_size) == (128, 10, 0.9, 5, 128)
     assert (args.lr, args.seed, args.dtype, args.device, args.loss) == (1e-3, 0, "float32", "cpu", "count")
-    assert cli._loss_options(args) == {"correct_rate": 0.8, "incorrect_rate": 0.2}
+    assert train_options._loss_options(args) == {"correct_rate": 0.8, "incorrect_rate": 0.2}
     args = cli._parser().parse_args(["train", "--loss", "membrane"])
-    assert cli._loss_options(args) == {"on_target": 1.05, "off_target": 0.2}
+    assert train_options._loss_options(args) == {"on_target": 1.05, "off_target": 0.2}
 
 
-def test_a_saved_run_holds_settings_weights_and_history(run_file, folder):
+def test_a_saved_run_holds_settings_weights_and_history(run_file, halves, folder):
     run = checkpoint.load(run_file)
     assert run.settings == {
         "data": str(folder / "halves.h5"),
@@ -118,6 +120,7 @@ def test_a_saved_run_holds_settings_weights_and_history(run_file, folder):
         "lr": 0.001,
         "seed": 0,
         "dtype": "float32",
+        "samples_crc32": datasets.fingerprint(datasets.load(halves)),
     }
     assert run.history.epochs == 2
     assert run.optimizer.steps == len(run.history.loss) == 2 * 6
@@ -201,7 +204,8 @@ def test_how_to_train_is_reported_and_saved(halves, capsys, case):
 
 
 def test_gradients_are_clipped_to_the_norm_given(halves):
-    task = cli.TASKS["classification"](cli._settings(cli._parser().parse_args(["train", "--data", halves, *SMALL])))
+    args = cli._parser().parse_args(["train", "--data", halves, *SMALL])
+    task = cli.TASKS["classification"](train_options.settings_of(args))
     drawn = snn.Network(*task.layers(), num_steps=3, seed=0).vector
     for more, far in (["--clip", "1e-6"], False), ([], True):
         cli.main(["train", "--data", halves, *SMALL, "--optimizer", "sgd", "--lr", "1", *more])
@@ -556,7 +560,7 @@ def test_no_command_is_refused(folder, capsys):
 
 
 def test_a_folder_to_save_in_that_is_not_there_is_refused_before_training(halves, capsys, monkeypatch):
-    monkeypatch.setattr(cli, "fit", None)
+    monkeypatch.setattr(cli_train, "fit", None)
     err = refused(capsys, "train", "--data", halves, "--out", "runs/a.h5")
     assert "--out runs/a.h5: there is no folder runs" in err
 
@@ -565,7 +569,7 @@ def test_a_folder_that_cannot_be_written_is_refused_before_training(halves, caps
     def denied(**options):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(cli.tempfile, "TemporaryFile", denied)
+    monkeypatch.setattr(cli_train.tempfile, "TemporaryFile", denied)
     assert "--out a.h5 cannot be written: Permission denied" in refused(capsys, "train", "--out", "a.h5")
 
 
@@ -595,7 +599,8 @@ def test_a_run_that_diverges_is_refused_and_the_last_good_one_kept(run_file, hal
     options = ["--hidden", "4", "--batch-size", "8", "--lr", lr, "--loss", "membrane", "--out", run_file]
     assert cli.main(["train", "--data", halves, *options]) == 2
     err = capsys.readouterr().err.splitlines()
-    assert err[-1].startswith("snnumba: error: epoch 1: the training diverged")
+    assert re.match(r"snnumba: error: epoch 1, step \d+: the .*(nan|inf).*; the training diverged", err[-1])
+    assert err[-1].endswith("nothing of this run is saved")
     assert (folder / run_file).read_bytes() == before
 
 
@@ -607,16 +612,111 @@ def test_an_error_in_a_process_is_one_line_and_no_traceback(tmp_path):
 
 
 def test_an_interrupt_says_what_is_saved(halves, capsys, monkeypatch):
-    fit = cli.fit
-
-    def stopped(*args, on_epoch, **options):
-        def then_stop(epoch, history):
-            on_epoch(epoch, history)
-            raise KeyboardInterrupt
-
-        return fit(*args, on_epoch=then_stop, **options)
-
-    monkeypatch.setattr(cli, "fit", stopped)
+    before_step(monkeypatch, {8: [signal.SIGINT]})
     assert cli.main(["train", "--data", halves, *SMALL]) == 130
-    assert capsys.readouterr().err.endswith("snnumba: stopped; run.h5 is as it was after epoch 1\n")
-    assert checkpoint.load("run.h5").history.epochs == 1
+    said = "run.h5 is as it was in epoch 2, after step 2; `snnumba train --resume run.h5` goes on"
+    assert capsys.readouterr().err.endswith(f"snnumba: stopped; {said}\n")
+
+
+def before_step(monkeypatch, signals):
+    """Let signals come to training, by the number of a step, before the command line is told that it was done."""
+    fit, steps = cli_train.fit, itertools.count(1)
+
+    def with_signals(*args, on_step, **options):
+        def first(history):
+            for number in signals.get(next(steps), ()):
+                signal.raise_signal(number)
+            on_step(history)
+
+        return fit(*args, on_step=first, **options)
+
+    monkeypatch.setattr(cli_train, "fit", with_signals)
+
+
+def same_run(one, other):
+    """Whether two files hold the same run, seconds and devices aside."""
+    a, b = (checkpoint.load(path) for path in (one, other))
+    arrays = [{"loss": run.history.loss, **run.optimizer.state_dict(), **run.net.state_dict()} for run in (a, b)]
+    texts = [vars(run.history) | {"loss": None, "seconds": None} for run in (a, b)]
+    return texts[0] == texts[1] and all(np.array_equal(x, arrays[1][name]) for name, x in arrays[0].items())
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize("options", [["--optimizer", "sgd", "--momentum", "0.9"], ["--schedule", "cosine"]])
+def test_a_run_stopped_by_a_signal_goes_on_to_the_same_bits(halves, capsys, monkeypatch, number, status, options):
+    assert cli.main(["train", "--data", halves, *SMALL, *options, "--out", "whole.h5", "--clip", "1"]) == 0
+    with monkeypatch.context() as patched:
+        before_step(patched, {9: [number]})
+        assert cli.main(["train", "--data", halves, *SMALL, *options, "--clip", "1"]) == status
+    assert checkpoint.load("run.h5").optimizer.steps == 9
+    capsys.readouterr()
+    assert cli.main(["train", "--resume", "run.h5", "--threads", "1"]) == 0
+    out = capsys.readouterr().out
+    assert "goes on    from run.h5, in epoch 2, after step 3\n" in out
+    assert re.search("^epoch     loss .*\n +2 ", out, re.MULTILINE)  # and no row of epoch 1
+    assert same_run("run.h5", "whole.h5")
+
+
+def test_a_second_signal_stops_at_once_and_saves_nothing(halves, capsys, monkeypatch):
+    before_step(monkeypatch, {8: [signal.SIGTERM, signal.SIGINT]})
+    assert cli.main(["train", "--data", halves, *SMALL]) == 130
+    assert "stopped; run.h5 is as it was after epoch 1; " in capsys.readouterr().err
+    assert checkpoint.load("run.h5").optimizer.steps == 6
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_a_signal_that_is_ignored_stays_so(halves, monkeypatch):
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        before_step(monkeypatch, {1: [signal.SIGINT]})
+        assert cli.main(["train", "--data", halves, *SMALL]) == 0
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_a_task_goes_on_to_the_same_bits(folder, monkeypatch, task):
+    assert cli.main(["train", "--task", task, *TASKS[task][0], "--out", "whole.h5"]) == 0
+    with monkeypatch.context() as patched:
+        before_step(patched, {1: [signal.SIGINT]})
+        assert cli.main(["train", "--task", task, *TASKS[task][0]]) == 130
+    assert cli.main(["train", "--resume", "run.h5", "--out", "more.h5"]) == 0
+    assert same_run("more.h5", "whole.h5")
+    assert checkpoint.load("run.h5").optimizer.steps == 1  # as it was
+
+
+def test_a_run_is_saved_amid_an_epoch_too(halves, monkeypatch):
+    save, places = checkpoint.save, []
+    monkeypatch.setattr(checkpoint, "save", lambda *args: (places.append(args[3].place), save(*args)))
+    cli.main(["train", "--data", halves, *SMALL, "--epochs", "1", "--save-every", "1e-9"])
+    assert places == [*(f"in epoch 1, after step {k}" for k in range(1, 7)), "after epoch 1"]
+
+
+def test_a_run_that_has_ended_goes_on_with_more_epochs(halves, capsys):
+    cli.main(["train", "--data", halves, *SMALL, "--epochs", "3", "--out", "whole.h5"])
+    cli.main(["train", "--data", halves, *SMALL])
+    capsys.readouterr()
+    assert "run.h5 has done its 2 epochs; --epochs, with more," in refused(capsys, "train", "--resume", "run.h5")
+    assert cli.main(["train", "--resume", "run.h5", "--epochs", "3"]) == 0
+    assert same_run("run.h5", "whole.h5")
+
+
+@pytest.mark.parametrize("given", [("--lr", "0.1"), ("--task", "trajectory"), ("--seed", "0"), ("--data", "digits")])
+def test_a_resumed_run_has_its_own_settings(run_file, capsys, given):
+    err = refused(capsys, "train", "--resume", run_file, *given)
+    assert f"{given[0]} is the run's own and cannot be given with --resume" in err
+
+
+def test_a_run_does_not_go_on_on_other_samples(run_file, capsys):
+    datasets.save("halves.h5", train=images(5, 200), test=images(1, 50), name="halves")
+    err = refused(capsys, "train", "--resume", run_file, "--epochs", "3")
+    assert "run.h5 was trained on other samples than those of halves now" in err
+
+
+def test_what_goes_on_with_other_versions_is_told(run_file, capsys, monkeypatch):
+    with monkeypatch.context() as patched:
+        patched.setattr(numba, "__version__", "0.1")
+        run = checkpoint.load(run_file)
+        checkpoint.save(run_file, run.net, run.optimizer, run.history, run.settings)
+    assert cli.main(["train", "--resume", run_file, "--epochs", "3"]) == 0
+    assert "saved by numba 0.1: its bits may not be those of a run never stopped" in capsys.readouterr().out

@@ -11,10 +11,11 @@ from reference import relative_error
 from targets import SIMULATED, on_host
 
 import snnumba as snn
-from snnumba import backend, checkpoint, optim
+from snnumba import backend, checkpoint, optim, steps
 from snnumba import functional as SF
+from snnumba.guards import Diverged
+from snnumba.history import History
 from snnumba.kernels.cuda import dense
-from snnumba.training import History
 
 # float32 sums of up to 20 terms in another order, over a few steps and layers
 ROUNDING = 1e-5
@@ -161,6 +162,64 @@ def test_steps_on_the_device_measure_and_learn_what_the_cpu_does(name: str) -> N
     assert got.metrics == expected.metrics
     for key, x in (weights | state).items():
         assert relative_error((moved | moved_state)[key], x) < ROUNDING, key
+
+
+def labelled(samples: int = 14) -> snn.datasets.Dataset:
+    images = np.random.default_rng(0).integers(0, 256, (samples, 2, 3), np.uint8)
+    return snn.datasets.Dataset(images, np.arange(samples) % 3)
+
+
+class Stopped(Exception):
+    """The end of a process, in place of it."""
+
+
+@pytest.mark.filterwarnings("ignore:overflow encountered in scalar:RuntimeWarning")  # random bits wrap round
+def test_a_run_stopped_amid_an_epoch_on_the_device_goes_on_to_the_same_bits(tmp_path: Path) -> None:
+    def parts() -> tuple[snn.Network, optim.Optimizer]:
+        layers = snn.Linear(6, 5), snn.Leaky(0.9, threshold=0.2), snn.Dropout(0.2), snn.Linear(5, 3), snn.Leaky(0.9)
+        net = snn.Network(*layers, num_steps=4, device="cuda", seed=0)
+        return net, optim.Adam(net, lr=0.02)
+
+    def stop(history: History) -> None:
+        assert history.begun is not None
+        if history.epochs == 1 and len(history.begun.losses) == 4:
+            checkpoint.save(tmp_path / "run.h5", net, optimizer, history, {})
+            raise Stopped
+
+    with patch.object(steps, "READ", 2):
+        net, optimizer = parts()
+        history = snn.fit(net, labelled(), LOSSES["count"], optimizer, 2, batch_size=2)
+        whole = on_host(net.vector), history
+        net, optimizer = parts()
+        with pytest.raises(Stopped):
+            snn.fit(net, labelled(), LOSSES["count"], optimizer, 2, batch_size=2, on_step=stop)
+        run = checkpoint.load(tmp_path / "run.h5", "cuda")
+        history = snn.fit(run.net, labelled(), LOSSES["count"], run.optimizer, 2, batch_size=2, history=run.history)
+    np.testing.assert_array_equal(on_host(run.net.vector), whole[0])
+    np.testing.assert_array_equal(history.loss, whole[1].loss)
+    assert (history.rates, history.accuracy) == (whole[1].rates, whole[1].accuracy)
+
+
+def test_nan_on_the_device_stops_with_its_step_and_array() -> None:
+    net = tutorial_net("cuda")
+    spoil = np.full(net.parameters["2.bias"].shape, np.nan, np.float32)
+
+    def on_step(history: History) -> None:
+        net._kernels.write(spoil, net.parameters["2.bias"])
+
+    said = r"^epoch 1, step 3: the gradient of 3\.\S+ holds nan or inf; the training diverged"
+    with patch.object(steps, "READ", 2), pytest.raises(Diverged, match=said):
+        snn.fit(net, labelled(), LOSSES["count"], optim.Adam(net), 1, batch_size=2, on_step=on_step)
+
+
+def test_a_step_that_is_left_out_on_the_device_changes_nothing() -> None:
+    net = tutorial_net("cuda")
+    before = on_host(net.vector)
+    net._kernels.write(np.full(net.parameters["2.bias"].shape, np.nan, np.float32), net.parameters["2.bias"])
+    with pytest.raises(Diverged, match="every step was left out"):
+        snn.fit(net, labelled(), LOSSES["count"], optim.Adam(net), 1, batch_size=2, on_nan="skip")
+    after = on_host(net.vector)
+    np.testing.assert_array_equal(after[np.isfinite(after)], before[np.isfinite(after)])
 
 
 def test_a_net_and_its_optimizer_move_between_devices_and_go_on() -> None:

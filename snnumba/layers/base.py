@@ -204,6 +204,13 @@ class Layer:
             value = np.array(stored, self._dtype, order="C")
             self._parameters[name] = Parameter(value, np.zeros_like(value) if learnable else None, outputs_last)
 
+    def _random(self) -> Array | None:
+        """What numbers follow from that the layer draws as it runs, on the host; None where it draws none."""
+        return None
+
+    def _set_random(self, state: Array) -> None:
+        """Take over what _random gave."""
+
     def _to(self, kernels: Any) -> None:
         """Move the arrays, those of layers inside too, to a target, and forget the rest."""
         for parameter in self._parameters.values():

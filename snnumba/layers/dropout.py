@@ -49,6 +49,14 @@ class Dropout(Stateless):
         self._key = rng.integers(1 << 64, dtype=np.uint64)
         return {}
 
+    def _random(self) -> Array:
+        self._build()
+        return np.array([self._key, self._kernels.to_host(self._calls)[0]], np.uint64)
+
+    def _set_random(self, state: Array) -> None:
+        self._key = state[0]
+        self._kernels.write(state[1:], self._calls)
+
     def _move(self, kernels: Any) -> None:
         self._calls = kernels.from_host(self._kernels.to_host(self._calls))
         super()._move(kernels)

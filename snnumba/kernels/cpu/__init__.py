@@ -28,7 +28,7 @@ from .loss import (
     squared_error,
 )
 from .lstm import lstm_backward, lstm_backward_with, lstm_forward
-from .optimizer import adam, clip, clip_norm, sgd
+from .optimizer import adam, clip, clip_norm, last_not_finite, sgd
 from .parameters import add_rows_of, flip, spread, sum_shared
 from .pool import (
     avg_pool_backward,
@@ -75,6 +75,7 @@ __all__ = [
     "flip",
     "from_host",
     "gather",
+    "last_not_finite",
     "lif_backward",
     "lif_backward_with",
     "lif_forward",

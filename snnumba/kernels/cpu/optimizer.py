@@ -87,4 +87,18 @@ def clip_norm(x, limit, norm):
         scale(x, x.dtype.type(factor))
 
 
-__all__ = ["adam", "clip", "clip_norm", "sgd"]
+@part
+def any_not_finite(x):
+    """Whether one of x (P,) float is NaN or infinite."""
+    found = False
+    for i in range(x.shape[0]):
+        found |= not math.isfinite(x[i])
+    return found
+
+
+def last_not_finite(x, place):
+    """place (1,) int64 = 1 + the index of the last of x (P,) float that is NaN or infinite; 0 where there is none."""
+    place[0] = 1 + np.flatnonzero(~np.isfinite(x))[-1] if any_not_finite(x) else 0
+
+
+__all__ = ["adam", "clip", "clip_norm", "last_not_finite", "sgd"]

@@ -6,6 +6,7 @@ import numpy as np
 
 from ._driver import THREADS, blocks, cuda, elementwise, kernel, rules, scratch
 from ._sums import total_of
+from .workspace import fill
 
 adam_rule, sgd_rule, clamp_rule, norm_factor = rules.adam, rules.sgd, rules.clamp, rules.norm_factor
 
@@ -84,4 +85,18 @@ def clip_norm(x, limit, norm):
     scale_to_norm(x, sums, np.float64(limit), norm)
 
 
-__all__ = ["adam", "clip", "clip_norm", "sgd"]
+@elementwise(lambda x, place: x.shape[0])
+def find_not_finite(x, place):
+    """last_not_finite, where place is 0 before."""
+    i = cuda.grid(1)
+    if i < x.shape[0] and not math.isfinite(x[i]):
+        cuda.atomic.max(place, 0, np.int64(i + 1))
+
+
+def last_not_finite(x, place):
+    """place (1,) int64 = 1 + the index of the last of x (P,) float that is NaN or infinite; 0 where there is none."""
+    fill(place, 0)
+    find_not_finite(x, place)
+
+
+__all__ = ["adam", "clip", "clip_norm", "last_not_finite", "sgd"]
