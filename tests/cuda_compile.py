@@ -27,7 +27,7 @@ from numba.cuda import dispatcher
 from numba.cuda.cudadrv import devices
 
 from snnumba.kernels import cuda
-from snnumba.kernels.cuda import lif, tf32  # noqa: F401  # a case may ask for tf32
+from snnumba.kernels.cuda import dense, lif, tf32  # noqa: F401  # a case may ask for tf32
 
 ARCHITECTURES = {"sm_90a": (9, 0, "a"), "sm_80": (8, 0)}
 FLOAT64 = {"add_squares": "sums squares in float64, as on the CPU"}
@@ -45,6 +45,7 @@ def launches() -> dict[tuple[Any, Any], int]:
 
     driver.Kernel.launch = record
     driver.numba_cuda.device_array = np.zeros
+    dense.address = lambda array: 0
     for case in all_cases():
         case.run(cuda, case.arguments(cuda))
     return seen

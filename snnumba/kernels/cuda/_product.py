@@ -17,7 +17,7 @@ from types import SimpleNamespace
 import numpy as np
 
 from ._driver import bounded, cuda, part
-from ._ptx import QUAD, commit, copier, has_vectors, loader, mma, storer, tf32, waiter
+from ._ptx import QUAD, commit, copier, loader, mma, storer, tf32, waiter
 
 copy_one, copy_four, load_one = copier(1), copier(QUAD), loader(1)
 
@@ -38,11 +38,9 @@ def product_kernels(size, step, stages, lanes, each, runs, count, together, tens
     share = step // groups  # terms of a group
     held = size * step // count  # numbers of a factor that a thread brings
     sweeps = max(1, 8 * size // count)  # of all threads over the rows of a factor, 8 terms at a time
-    rests = count // size  # threads that share a column of right
     room_shape = 2 * stages * step, size + (8 if size > 32 else 4)  # no two lanes of mma, or of a copy, share a bank
     sums_shape, down_shape, across_shape = (high * wide,), (max(high, 4),), (wide,)
-    per_thread, quads = size * size // count, held // QUAD
-    after_sums = groups * size if groups > 1 else 0  # the row of shared memory after the groups' sums
+    quads = held // QUAD
     load_down, load_across, store = loader(run_down), loader(run_across), storer(run_across)
     wait = waiter(stages - 2)
 
@@ -103,38 +101,53 @@ def product_kernels(size, step, stages, lanes, each, runs, count, together, tens
                     mma(a, b, j, sums, i * wide + j, wide)
 
     @part
-    def copy_rows(room, to, source, first, end, column, vectors):
-        """room[to:] = rows [first, first + step) of source from a column on, zeros outside and from row `end` on."""
-        j = cuda.threadIdx.x % (size // QUAD) * QUAD
-        for e in range(quads):
-            k = cuda.threadIdx.x // (size // QUAD) + e * (count * QUAD // size)
-            if vectors:
-                live = first + k < end and column + j < source.shape[1]
-                copy_four(room, to + k, j, source, first + k, column + j, live)
+    def copy_rows(room, to, source, first, end, column, base, odd):
+        """room[to:] = rows [first, first + step) of source from a column on, with zeros from row `end` on.
+
+        base : where the first vector that this thread copies lies in source, but for the rows up to `first`
+        """
+        k, j = cuda.threadIdx.x // (size // QUAD), cuda.threadIdx.x % (size // QUAD) * QUAD
+        for e in range(0, step, step // quads):
+            live = first + k + e < end
+            if odd is None:
+                copy_four(room, to + k + e, j, source, base + (first + e) * source.shape[1], live)
             else:
                 for q in range(QUAD):
-                    live = first + k < end and column + j + q < source.shape[1]
-                    copy_one(room, to + k, j + q, source, first + k, column + j + q, live)
+                    at = (first + k + e) * source.shape[1] + min(column + j + q, source.shape[1] - 1)
+                    copy_one(room, to + k + e, j + q, source, at, live)
 
     @part
-    def copy_columns(room, to, source, first, end, row):
-        """copy_rows of source's transpose."""
-        for e in range(held):
-            i = cuda.threadIdx.x // 8 % size + e % sweeps * (size // sweeps)
-            k = cuda.threadIdx.x % 8 + cuda.threadIdx.x // (8 * size) * 8 + e // sweeps * (step * sweeps // held)
-            live = first + k < end and row + i < source.shape[0]
-            copy_one(room, to + k, i, source, row + i, first + k, live)
+    def base_of_rows(source, column):
+        """copy_rows's base; columns outside of source are its last ones."""
+        k, j = cuda.threadIdx.x // (size // QUAD), cuda.threadIdx.x % (size // QUAD) * QUAD
+        return np.int32(k * source.shape[1] + min(column + j, source.shape[1] - QUAD))
 
     @part
-    def bring(columns, x, right, first, end, row, column, room, to, vectors):
+    def copy_columns(room, to, source, first, end, row, base):
+        """copy_rows of source's transpose, 8 terms of a row by 8 threads."""
+        k, i = cuda.threadIdx.x % 8 + cuda.threadIdx.x // (8 * size) * 8, cuda.threadIdx.x // 8 % size
+        rows, terms = np.int32(source.shape[0] - row), np.int32(min(end - first, step))
+        for more in range(0, step, step * sweeps // held):
+            for e in range(0, size, size // sweeps):
+                at = (row + e) * source.shape[1] + first + more + base
+                copy_one(room, to + k + more, i + e, source, at, k + more < terms and i + e < rows)
+
+    @part
+    def base_of_columns(source):
+        """copy_columns's base."""
+        k, i = cuda.threadIdx.x % 8 + cuda.threadIdx.x // (8 * size) * 8, cuda.threadIdx.x // 8 % size
+        return np.int32(i * source.shape[1] + k)
+
+    @part
+    def bring(columns, x, right, first, end, row, column, room, to, base, right_base, odd):
         """Let copies of the next terms of the factors begin, but for one that comes as bits."""
         if first < end:
-            copy_rows(room, to + step, right, first, end, column, vectors[0])
+            copy_rows(room, to + step, right, first, end, column, right_base, odd)
             if x is not None:
                 if columns:
-                    copy_rows(room, to, x, first, end, row, vectors[1])
+                    copy_rows(room, to, x, first, end, row, base, odd)
                 else:
-                    copy_columns(room, to, x, first, end, row)
+                    copy_columns(room, to, x, first, end, row, base)
         commit()
 
     @part
@@ -166,30 +179,38 @@ def product_kernels(size, step, stages, lanes, each, runs, count, together, tens
                 room[to + k + e, i] = value
 
     @part
-    def sum_terms(columns, x, active, right, begin, end, row, column, room, sums):
+    def sum_terms(columns, x, active, right, odd, begin, end, row, column, room, sums):
         """Eq. (1) over terms [begin, end); returns this thread's part of the sums of right[k] of each column.
 
         columns : whether x (K, R) has terms as rows, else x is (R, K)
+        odd : None if all rows that are copied begin at multiples of 16 bytes
         """
         at_row, at_column = place()
         for e in range(high * wide):
             sums[e] = 0
         total = room.dtype.type(0)
-        vectors = has_vectors(right), False if x is None else has_vectors(x)
+        base, right_base = np.int32(0), base_of_rows(right, column)
+        if x is not None:
+            base = base_of_rows(x, row) if columns else base_of_columns(x)
+        words = cuda.local.array(stages, np.uint32)
+        if x is None:
+            for stage in range(stages):
+                words[stage] = bits_of(columns, active, begin + stage * step, end, row)
         for stage in range(stages - 1):
             now, to = begin + stage * step, 2 * stage * step
-            bring(columns, x, right, now, end, row, column, room, to, vectors)
-            if x is None and now < end:
-                spread_bits(columns, bits_of(columns, active, now, end, row), room, to)
-        stage = 0
+            bring(columns, x, right, now, end, row, column, room, to, base, right_base, odd)
+            if x is None:
+                spread_bits(columns, words[stage], room, to)
+        stage, bits = 0, words[stages - 1]
         for first in range(begin, end, step):
             wait()
             cuda.syncthreads()
             left, to = 2 * stage * step, 2 * ((stage + stages - 1) % stages) * step
-            now, bits = first + (stages - 1) * step, np.uint32(0)
-            bring(columns, x, right, now, end, row, column, room, to, vectors)
-            if x is None and now < end:
-                bits = bits_of(columns, active, now, end, row)
+            now = first + (stages - 1) * step
+            bring(columns, x, right, now, end, row, column, room, to, base, right_base, odd)
+            if x is None:
+                spread_bits(columns, bits, room, to)  # they came while the terms before were multiplied
+                bits = bits_of(columns, active, now + step, end, row)
             if tensor:
                 multiply_tf32(room, left, left + step, at_row, at_column, sums)
             else:
@@ -198,14 +219,12 @@ def product_kernels(size, step, stages, lanes, each, runs, count, together, tens
                 for e in range(held):
                     k = left + step + cuda.threadIdx.x // size * held + e
                     total += room[k, cuda.threadIdx.x % size]
-            if x is None and now < end:
-                spread_bits(columns, bits, room, to)  # by now they have come
             stage = (stage + 1) % stages
         cuda.syncthreads()
         return total
 
     @part
-    def hand_out(sums, room, row, column, rows, bias, add, out):
+    def hand_out(sums, room, row, column, rows, bias, add, odd, out):
         """out (R, C) = the tile from (row, column) on, and the bias (C,) or what was there."""
         at_row, at_column = place()
         if groups == 1:
@@ -219,7 +238,7 @@ def product_kernels(size, step, stages, lanes, each, runs, count, together, tens
                     for j in range(wide):
                         r, c = min(row + down_at(i), rows - 1), min(column + across_at(j), out.shape[1] - 1)
                         sums[i * wide + j] += out[r, c]
-            if has_vectors(out):
+            if odd is None:
                 for i in range(high):
                     for j in range(0, wide, run_across):
                         r, c = row + down_at(i), column + across_at(j)
@@ -237,8 +256,7 @@ def product_kernels(size, step, stages, lanes, each, runs, count, together, tens
                 for j in range(wide):
                     room[group * size + at_row + down_at(i), at_column + across_at(j)] = sums[i * wide + j]
             cuda.syncthreads()
-            for e in range(per_thread):
-                mine = cuda.threadIdx.x + count * e
+            for mine in range(cuda.threadIdx.x, size * size, count):
                 r, c = mine // size, mine % size
                 total = room[r, c]
                 for k in range(1, groups):
@@ -250,17 +268,17 @@ def product_kernels(size, step, stages, lanes, each, runs, count, together, tens
                     out[r, c] = out[r, c] + total if add else total
 
     @bounded(count, together)
-    def multiply_rows(x, active, weight, bias, terms, out):
+    def multiply_rows(x, active, weight, bias, terms, odd, out):
         """Eq. (1) of dense.py for x (R, I) or active (R, ceil(I/64)): out (P, R, O), each of P over its terms."""
         room = cuda.shared.array(room_shape, weight.dtype)
         sums = cuda.local.array(sums_shape, weight.dtype)
         row, column, p = size * cuda.blockIdx.x, size * cuda.blockIdx.y, cuda.blockIdx.z
         end = min((p + 1) * terms, weight.shape[0])
-        sum_terms(False, x, active, weight, p * terms, end, row, column, room, sums)
-        hand_out(sums, room, row, column, out.shape[1], bias, False, out[p])
+        sum_terms(False, x, active, weight, odd, p * terms, end, row, column, room, sums)
+        hand_out(sums, room, row, column, out.shape[1], bias, False, odd, out[p])
 
     @bounded(count, together)
-    def multiply_columns(x, active, d, terms, parts, dweight, dbias, add):
+    def multiply_columns(x, active, d, terms, odd, parts, dweight, dbias, add):
         """Eqs. (2) and (3) of dense.py for x (R, I) or active (R, ceil(I/64)) and d (R, O).
 
         parts (P, I + 1, O) is written in full, each of P over its share of the rows; if None, dweight and dbias are.
@@ -269,23 +287,23 @@ def product_kernels(size, step, stages, lanes, each, runs, count, together, tens
         sums = cuda.local.array(sums_shape, d.dtype)
         row, column, p = size * cuda.blockIdx.x, size * cuda.blockIdx.y, cuda.blockIdx.z
         inputs, end = dweight.shape[0], min((p + 1) * terms, d.shape[0])
-        total = sum_terms(True, x, active, d, p * terms, end, row, column, room, sums)
-        thread = cuda.threadIdx.x
-        room[after_sums + thread // size, thread % size] = total
+        total = sum_terms(True, x, active, d, odd, p * terms, end, row, column, room, sums)
         if parts is None:
-            hand_out(sums, room, row, column, inputs, None, add, dweight)
+            hand_out(sums, room, row, column, inputs, None, add, odd, dweight)
         else:
-            hand_out(sums, room, row, column, inputs, None, False, parts[p])
-        cuda.syncthreads()
-        c = column + thread
-        if row == 0 and thread < size and c < d.shape[1]:
-            total = room[after_sums, thread]
-            for k in range(1, rests):
-                total += room[after_sums + k, thread]
-            if parts is None:
-                dbias[c] = dbias[c] + total if add else total
-            else:
-                parts[p, inputs, c] = total
+            hand_out(sums, room, row, column, inputs, None, False, odd, parts[p])
+        if row == 0:
+            thread, c = cuda.threadIdx.x, column + cuda.threadIdx.x
+            cuda.syncthreads()
+            room[thread // size, thread % size] = total
+            cuda.syncthreads()
+            if thread < size and c < d.shape[1]:
+                for k in range(1, count // size):
+                    total += room[k, thread]
+                if parts is None:
+                    dbias[c] = dbias[c] + total if add else total
+                else:
+                    parts[p, inputs, c] = total
 
     for made in (multiply_rows, multiply_columns):
         made.__name__ += f"_{size}_tf32" if tensor else f"_{size}"

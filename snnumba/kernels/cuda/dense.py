@@ -17,7 +17,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from ._driver import SIMULATED, THREADS, blocks, cuda, elementwise, kernel, part, scratch
+from ._driver import SIMULATED, THREADS, address, blocks, cuda, elementwise, kernel, part, scratch
 from ._product import product_kernels
 from ._tile import COUNT, LEFT, SQUARE, TILE, place
 from .bits import bit, no_bits, word_of
@@ -62,6 +62,15 @@ class Plan:
     def launch(self, kernel, *args):
         """Run one of the kernels on all tiles."""
         kernel.launch(self.grid, self.kernels.count, *args)
+
+
+def odd_rows(*arrays):
+    """True if a row of an array does not begin at a multiple of 16 bytes, else None."""
+    return (
+        True
+        if any((x.shape[x.ndim - 1] * x.dtype.itemsize | address(x)) % 16 for x in arrays if x is not None)
+        else None
+    )
 
 
 @part
@@ -109,10 +118,10 @@ def product(x, active, weight, bias, out, large=LARGE):
     _, rows, columns = out.shape
     plan = Plan(large, rows, columns, weight.shape[0], out.dtype)
     if plan.parts == 1:
-        plan.launch(plan.kernels.rows, x, active, weight, bias, plan.terms, out)
+        plan.launch(plan.kernels.rows, x, active, weight, bias, plan.terms, odd_rows(weight, out), out)
     else:
         sums = scratch("parts", (plan.parts, rows, columns), out.dtype)
-        plan.launch(plan.kernels.rows, x, active, weight, None, plan.terms, sums)
+        plan.launch(plan.kernels.rows, x, active, weight, None, plan.terms, odd_rows(weight, sums), sums)
         add_parts(sums, bias, out)
 
 
@@ -144,7 +153,8 @@ def _linear(large):
         plan = Plan(large, *dweight.shape, d.shape[0], d.dtype)
         inputs, columns = dweight.shape
         sums = None if plan.parts == 1 else scratch("parts", (plan.parts, inputs + 1, columns), d.dtype)
-        plan.launch(plan.kernels.columns, x, active, d, plan.terms, sums, dweight, dbias, add)
+        odd = odd_rows(x, d, dweight if sums is None else sums)
+        plan.launch(plan.kernels.columns, x, active, d, plan.terms, odd, sums, dweight, dbias, add)
         if sums is not None:
             add_gradient_parts(sums, dweight, dbias, add)
 
