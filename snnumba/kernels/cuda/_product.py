@@ -19,7 +19,8 @@ import numpy as np
 from ._driver import bounded, cuda, part
 from ._ptx import QUAD, commit, copier, loader, mma, storer, tf32, waiter
 
-copy_one, copy_four, load_one = copier(1), copier(QUAD), loader(1)
+copy_one, copy_four = copier(1), copier(QUAD)
+load_one, load_four, store_one = loader(1), loader(QUAD), storer(1)
 
 
 def product_kernels(size, step, stages, lanes, each, runs, count, together, tensor=False):
@@ -38,7 +39,7 @@ def product_kernels(size, step, stages, lanes, each, runs, count, together, tens
     share = step // groups  # terms of a group
     held = size * step // count  # numbers of a factor that a thread brings
     sweeps = max(1, 8 * size // count)  # of all threads over the rows of a factor, 8 terms at a time
-    room_shape = 2 * stages * step, size + (8 if size > 32 else 4)  # no two lanes of mma, or of a copy, share a bank
+    room_shape = 2 * stages * step, size + (8 if tensor else 4)  # lanes of mma, or of a copy, have banks of their own
     sums_shape, down_shape, across_shape = (high * wide,), (max(high, 4),), (wide,)
     quads = held // QUAD
     load_down, load_across, store = loader(run_down), loader(run_across), storer(run_across)
@@ -139,14 +140,38 @@ def product_kernels(size, step, stages, lanes, each, runs, count, together, tens
         return np.int32(i * source.shape[1] + k)
 
     @part
+    def take_columns(x, first, end, row, odd, taken):
+        """taken = this thread's vectors of terms [first, first + step) of rows, with zeros from term `end` on."""
+        k, i = cuda.threadIdx.x % (step // QUAD) * QUAD, cuda.threadIdx.x // (step // QUAD)
+        for e in range(quads):
+            r = min(row + i + e * (size // quads), x.shape[0] - 1)
+            for q in range(QUAD):
+                taken[e * QUAD + q] = 0
+            if odd is None:
+                if first + k < end:
+                    load_four(taken, e * QUAD, x, r, first + k)
+            else:
+                for q in range(QUAD):
+                    if first + k + q < end:
+                        load_one(taken, e * QUAD + q, x, r, first + k + q)
+
+    @part
+    def put_columns(taken, room, to):
+        """room[to:] = what take_columns took, transposed."""
+        k, i = cuda.threadIdx.x % (step // QUAD) * QUAD, cuda.threadIdx.x // (step // QUAD)
+        for e in range(quads):
+            for q in range(QUAD):
+                store_one(taken, e * QUAD + q, room, to + k + q, i + e * (size // quads))
+
+    @part
     def bring(columns, x, right, first, end, row, column, room, to, base, right_base, odd):
-        """Let copies of the next terms of the factors begin, but for one that comes as bits."""
+        """Let copies of the next terms of the factors begin, but for one that comes through registers."""
         if first < end:
             copy_rows(room, to + step, right, first, end, column, right_base, odd)
             if x is not None:
                 if columns:
                     copy_rows(room, to, x, first, end, row, base, odd)
-                else:
+                elif groups > 1:
                     copy_columns(room, to, x, first, end, row, base)
         commit()
 
@@ -192,7 +217,7 @@ def product_kernels(size, step, stages, lanes, each, runs, count, together, tens
         base, right_base = np.int32(0), base_of_rows(right, column)
         if x is not None:
             base = base_of_rows(x, row) if columns else base_of_columns(x)
-        words = cuda.local.array(stages, np.uint32)
+        words, taken = cuda.local.array(stages, np.uint32), cuda.local.array(held, room.dtype)
         if x is None:
             for stage in range(stages):
                 words[stage] = bits_of(columns, active, begin + stage * step, end, row)
@@ -201,6 +226,9 @@ def product_kernels(size, step, stages, lanes, each, runs, count, together, tens
             bring(columns, x, right, now, end, row, column, room, to, base, right_base, odd)
             if x is None:
                 spread_bits(columns, words[stage], room, to)
+            elif groups == 1 and not columns:
+                take_columns(x, now, end, row, odd, taken)
+                put_columns(taken, room, to)
         stage, bits = 0, words[stages - 1]
         for first in range(begin, end, step):
             wait()
@@ -211,6 +239,8 @@ def product_kernels(size, step, stages, lanes, each, runs, count, together, tens
             if x is None:
                 spread_bits(columns, bits, room, to)  # they came while the terms before were multiplied
                 bits = bits_of(columns, active, now + step, end, row)
+            elif groups == 1 and not columns:
+                take_columns(x, now, end, row, odd, taken)
             if tensor:
                 multiply_tf32(room, left, left + step, at_row, at_column, sums)
             else:
@@ -219,6 +249,8 @@ def product_kernels(size, step, stages, lanes, each, runs, count, together, tens
                 for e in range(held):
                     k = left + step + cuda.threadIdx.x // size * held + e
                     total += room[k, cuda.threadIdx.x % size]
+            if x is not None and groups == 1 and not columns:
+                put_columns(taken, room, to)
             stage = (stage + 1) % stages
         cuda.syncthreads()
         return total

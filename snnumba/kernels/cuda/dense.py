@@ -118,10 +118,10 @@ def product(x, active, weight, bias, out, large=LARGE):
     _, rows, columns = out.shape
     plan = Plan(large, rows, columns, weight.shape[0], out.dtype)
     if plan.parts == 1:
-        plan.launch(plan.kernels.rows, x, active, weight, bias, plan.terms, odd_rows(weight, out), out)
+        plan.launch(plan.kernels.rows, x, active, weight, bias, plan.terms, odd_rows(x, weight, out), out)
     else:
         sums = scratch("parts", (plan.parts, rows, columns), out.dtype)
-        plan.launch(plan.kernels.rows, x, active, weight, None, plan.terms, odd_rows(weight, sums), sums)
+        plan.launch(plan.kernels.rows, x, active, weight, None, plan.terms, odd_rows(x, weight, sums), sums)
         add_parts(sums, bias, out)
 
 
