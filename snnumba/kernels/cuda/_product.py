@@ -38,9 +38,8 @@ def product_kernels(size, step, stages, lanes, each, runs, count, together, tens
     groups = count // (warp * tile_warps)
     share = step // groups  # terms of a group
     held = size * step // count  # numbers of a factor that a thread brings
-    sweeps = max(1, 8 * size // count)  # of all threads over the rows of a factor, 8 terms at a time
     room_shape = 2 * stages * step, size + (8 if tensor else 4)  # lanes of mma, or of a copy, have banks of their own
-    sums_shape, down_shape, across_shape = (high * wide,), (max(high, 4),), (wide,)
+    sums_shape, down_shape, across_shape, floats_shape = high * wide, max(high, 4), wide, stages * held
     quads = held // QUAD
     load_down, load_across, store = loader(run_down), loader(run_across), storer(run_across)
     wait = waiter(stages - 2)
@@ -102,78 +101,27 @@ def product_kernels(size, step, stages, lanes, each, runs, count, together, tens
                     mma(a, b, j, sums, i * wide + j, wide)
 
     @part
-    def copy_rows(room, to, source, first, end, column, base, odd):
-        """room[to:] = rows [first, first + step) of source from a column on, with zeros from row `end` on.
+    def base_of_rows(source, column, odd):
+        """Where the first that this thread copies of rows from a column on lies, after the first of these rows.
 
-        base : where the first vector that this thread copies lies in source, but for the rows up to `first`
+        Vectors, or numbers where rows are odd. Columns outside of source are its last ones.
         """
-        k, j = cuda.threadIdx.x // (size // QUAD), cuda.threadIdx.x % (size // QUAD) * QUAD
-        for e in range(0, step, step // quads):
-            live = first + k + e < end
-            if odd is None:
-                copy_four(room, to + k + e, j, source, base + (first + e) * source.shape[1], live)
-            else:
-                for q in range(QUAD):
-                    at = (first + k + e) * source.shape[1] + min(column + j + q, source.shape[1] - 1)
-                    copy_one(room, to + k + e, j + q, source, at, live)
+        wide, across = QUAD if odd is None else 1, size // QUAD if odd is None else size
+        k, j = cuda.threadIdx.x // across, cuda.threadIdx.x % across * wide
+        return np.int32(k * source.shape[1] + min(column + j, source.shape[1] - wide))
 
     @part
-    def base_of_rows(source, column):
-        """copy_rows's base; columns outside of source are its last ones."""
-        k, j = cuda.threadIdx.x // (size // QUAD), cuda.threadIdx.x % (size // QUAD) * QUAD
-        return np.int32(k * source.shape[1] + min(column + j, source.shape[1] - QUAD))
-
-    @part
-    def copy_columns(room, to, source, first, end, row, base):
-        """copy_rows of source's transpose, 8 terms of a row by 8 threads."""
-        k, i = cuda.threadIdx.x % 8 + cuda.threadIdx.x // (8 * size) * 8, cuda.threadIdx.x // 8 % size
-        rows, terms = np.int32(source.shape[0] - row), np.int32(min(end - first, step))
-        for more in range(0, step, step * sweeps // held):
-            for e in range(0, size, size // sweeps):
-                at = (row + e) * source.shape[1] + first + more + base
-                copy_one(room, to + k + more, i + e, source, at, k + more < terms and i + e < rows)
-
-    @part
-    def base_of_columns(source):
-        """copy_columns's base."""
-        k, i = cuda.threadIdx.x % 8 + cuda.threadIdx.x // (8 * size) * 8, cuda.threadIdx.x // 8 % size
-        return np.int32(i * source.shape[1] + k)
-
-    @part
-    def take_columns(x, first, end, row, odd, taken):
-        """taken = this thread's vectors of terms [first, first + step) of rows, with zeros from term `end` on."""
-        k, i = cuda.threadIdx.x % (step // QUAD) * QUAD, cuda.threadIdx.x // (step // QUAD)
-        for e in range(quads):
-            r = min(row + i + e * (size // quads), x.shape[0] - 1)
-            for q in range(QUAD):
-                taken[e * QUAD + q] = 0
-            if odd is None:
-                if first + k < end:
-                    load_four(taken, e * QUAD, x, r, first + k)
-            else:
-                for q in range(QUAD):
-                    if first + k + q < end:
-                        load_one(taken, e * QUAD + q, x, r, first + k + q)
-
-    @part
-    def put_columns(taken, room, to):
-        """room[to:] = what take_columns took, transposed."""
-        k, i = cuda.threadIdx.x % (step // QUAD) * QUAD, cuda.threadIdx.x // (step // QUAD)
-        for e in range(quads):
-            for q in range(QUAD):
-                store_one(taken, e * QUAD + q, room, to + k + q, i + e * (size // quads))
-
-    @part
-    def bring(columns, x, right, first, end, row, column, room, to, base, right_base, odd):
-        """Let copies of the next terms of the factors begin, but for one that comes through registers."""
-        if first < end:
-            copy_rows(room, to + step, right, first, end, column, right_base, odd)
-            if x is not None:
-                if columns:
-                    copy_rows(room, to, x, first, end, row, base, odd)
-                elif groups > 1:
-                    copy_columns(room, to, x, first, end, row, base)
-        commit()
+    def copy_rows(room, to, source, first, end, base, odd):
+        """room[to:] = rows [first, first + step) of source from base_of_rows on, with zeros from row `end` on."""
+        t = cuda.threadIdx.x
+        if odd is None:
+            k, j = t // (size // QUAD), t % (size // QUAD) * QUAD
+            for e in range(0, step, step // quads):
+                copy_four(room, to + k + e, j, source, base + (first + e) * source.shape[1], first + k + e < end)
+        else:
+            k, j = t // size, t % size
+            for e in range(0, step, step // held):
+                copy_one(room, to + k + e, j, source, base + (first + e) * source.shape[1], first + k + e < end)
 
     @part
     def bits_at(active, r, n, end):
@@ -183,25 +131,57 @@ def product_kernels(size, step, stages, lanes, each, runs, count, together, tens
         return np.uint32(0)
 
     @part
-    def bits_of(columns, active, first, end, row):
-        """This thread's bits of a factor: `held` terms of a row or, for columns, rows of a term."""
-        if columns:
-            i = cuda.threadIdx.x % (size // held) * held
-            return bits_at(active, first + cuda.threadIdx.x // (size // held), row + i, end)
-        k = cuda.threadIdx.x // size * held
-        return bits_at(active, row + cuda.threadIdx.x % size, first + k, active.shape[0])
+    def take(columns, x, active, first, end, row, odd, floats, bits, n):
+        """Load this thread's share of terms [first, first + step) of x into its n-th place, but for rows of floats.
+
+        It is `quads` vectors of floats, or `held` bits: terms of a row or, for columns, rows of a term.
+        """
+        t = cuda.threadIdx.x
+        if x is None:
+            if columns:
+                bits[n] = bits_at(active, first + t // (size // held), row + t % (size // held) * held, end)
+            else:
+                bits[n] = bits_at(active, row + t % size, first + t // size * held, active.shape[0])
+        elif not columns:
+            k, i = first + t % (step // QUAD) * QUAD, t // (step // QUAD)
+            live = np.int32(min(end - k, QUAD))
+            for e in range(quads):
+                r, at = min(row + i + e * (size // quads), x.shape[0] - 1), n * held + e * QUAD
+                for q in range(QUAD):
+                    floats[at + q] = 0
+                if odd is None:
+                    if live > 0:
+                        load_four(floats, at, x, r, k)
+                else:
+                    for q in range(QUAD):
+                        if q < live:
+                            load_one(floats, at + q, x, r, k + q)
 
     @part
-    def spread_bits(columns, bits, room, to):
-        """room[to:] = what bits_of found, as floats."""
-        for e in range(held):
-            value = bits >> np.uint32(e) & np.uint32(1) != 0
-            if columns:
-                k, i = cuda.threadIdx.x // (size // held), cuda.threadIdx.x % (size // held) * held
-                room[to + k, i + e] = value
-            else:
-                k, i = cuda.threadIdx.x // size * held, cuda.threadIdx.x % size
-                room[to + k + e, i] = value
+    def put(columns, x, floats, bits, n, room, to):
+        """room[to:] = what take took to this place, terms as rows."""
+        t = cuda.threadIdx.x
+        if x is None:
+            for e in range(held):
+                value = bits[n] >> np.uint32(e) & np.uint32(1) != 0
+                if columns:
+                    room[to + t // (size // held), t % (size // held) * held + e] = value
+                else:
+                    room[to + t // size * held + e, t % size] = value
+        elif not columns:
+            k, i = to + t % (step // QUAD) * QUAD, t // (step // QUAD)
+            for e in range(quads):
+                for q in range(QUAD):
+                    store_one(floats, n * held + e * QUAD + q, room, k + q, i + e * (size // quads))
+
+    @part
+    def bring(columns, x, right, first, end, left_base, right_base, odd, room, to):
+        """Let copies of terms [first, first + step) begin: all but those that go through registers."""
+        if first < end:
+            copy_rows(room, to + step, right, first, end, right_base, odd)
+            if x is not None and columns:
+                copy_rows(room, to, x, first, end, left_base, odd)
+        commit()
 
     @part
     def sum_terms(columns, x, active, right, odd, begin, end, row, column, room, sums):
@@ -214,33 +194,29 @@ def product_kernels(size, step, stages, lanes, each, runs, count, together, tens
         for e in range(high * wide):
             sums[e] = 0
         total = room.dtype.type(0)
-        base, right_base = np.int32(0), base_of_rows(right, column)
-        if x is not None:
-            base = base_of_rows(x, row) if columns else base_of_columns(x)
-        words, taken = cuda.local.array(stages, np.uint32), cuda.local.array(held, room.dtype)
-        if x is None:
-            for stage in range(stages):
-                words[stage] = bits_of(columns, active, begin + stage * step, end, row)
-        for stage in range(stages - 1):
-            now, to = begin + stage * step, 2 * stage * step
-            bring(columns, x, right, now, end, row, column, room, to, base, right_base, odd)
-            if x is None:
-                spread_bits(columns, words[stage], room, to)
-            elif groups == 1 and not columns:
-                take_columns(x, now, end, row, odd, taken)
-                put_columns(taken, room, to)
-        stage, bits = 0, words[stages - 1]
+        left_base, right_base = np.int32(0), base_of_rows(right, column, odd)
+        if x is not None and columns:
+            left_base = base_of_rows(x, row, odd)
+        floats, bits = cuda.local.array(floats_shape, room.dtype), cuda.local.array(stages, np.uint32)
+        for n in range(stages):
+            now, to = begin + n * step, 2 * n * step
+            take(columns, x, active, now, end, row, odd, floats, bits, n)
+            if n < stages - 1:
+                bring(columns, x, right, now, end, left_base, right_base, odd, room, to)
+        for n in range(stages - 1):
+            put(columns, x, floats, bits, n, room, 2 * n * step)
+        bits[0] = bits[stages - 1]
+        for e in range(held):
+            floats[e] = floats[(stages - 1) * held + e]
+        stage = 0
         for first in range(begin, end, step):
             wait()
             cuda.syncthreads()
             left, to = 2 * stage * step, 2 * ((stage + stages - 1) % stages) * step
             now = first + (stages - 1) * step
-            bring(columns, x, right, now, end, row, column, room, to, base, right_base, odd)
-            if x is None:
-                spread_bits(columns, bits, room, to)  # they came while the terms before were multiplied
-                bits = bits_of(columns, active, now + step, end, row)
-            elif groups == 1 and not columns:
-                take_columns(x, now, end, row, odd, taken)
+            bring(columns, x, right, now, end, left_base, right_base, odd, room, to)
+            put(columns, x, floats, bits, 0, room, to)  # they came while the terms before were multiplied
+            take(columns, x, active, now + step, end, row, odd, floats, bits, 0)
             if tensor:
                 multiply_tf32(room, left, left + step, at_row, at_column, sums)
             else:
@@ -249,8 +225,6 @@ def product_kernels(size, step, stages, lanes, each, runs, count, together, tens
                 for e in range(held):
                     k = left + step + cuda.threadIdx.x // size * held + e
                     total += room[k, cuda.threadIdx.x % size]
-            if x is not None and groups == 1 and not columns:
-                put_columns(taken, room, to)
             stage = (stage + 1) % stages
         cuda.syncthreads()
         return total

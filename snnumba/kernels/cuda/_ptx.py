@@ -108,8 +108,9 @@ else:
         return builder.ptrtoint(builder.addrspacecast(pointer, pointer.type.pointee.as_pointer(space)), integer)
 
     def _asm(builder, returns, text, constraints, *args):
+        """An instruction; one that returns nothing is for what it does to memory."""
         kind = ir.FunctionType(returns, [x.type for x in args])
-        return builder.call(ir.InlineAsm(kind, text, constraints, side_effect=True), args)
+        return builder.call(ir.InlineAsm(kind, text, constraints, side_effect=returns == VOID), args)
 
     def _vector(builder, pointer, count):
         """An address as one of a vector, and the bytes of that."""

@@ -31,7 +31,7 @@ if SIMULATED:
     LARGE = product_kernels(16, 8, 2, (2, 2), (4, 4), (2, 2), 16, 1)
     TF32 = product_kernels(16, 8, 2, (8, 4), (2, 4), (1, 2), 32, 1, tensor=True)
 else:
-    SMALL = product_kernels(16, 64, 4, (8, 4), (2, 4), (2, 4), 256, 3)
+    SMALL = product_kernels(16, 128, 2, (8, 4), (2, 4), (2, 4), 256, 3)
     SMALL64 = product_kernels(16, 64, 2, (8, 4), (2, 4), (2, 4), 256, 2)
     LARGE = product_kernels(128, 16, 2, (8, 4), (8, 8), (4, 4), 256, 2)
     TF32 = product_kernels(128, 16, 2, (8, 4), (8, 8), (1, 2), 256, 2, tensor=True)
