@@ -17,9 +17,10 @@ from types import SimpleNamespace
 import numpy as np
 
 from ._driver import bounded, cuda, part
-from ._ptx import QUAD, commit, copier, has_vectors, loader, mma, storer, tf32, waiter
+from ._ptx import QUAD, commit, copier, loader, mma, storer, tf32, waiter
 
-copy_one, copy_four, load_one = copier(1), copier(QUAD), loader(1)
+copy_one, copy_four = copier(1), copier(QUAD)
+load_one, load_four, store_one = loader(1), loader(QUAD), storer(1)
 
 
 def product_kernels(size, step, stages, lanes, each, runs, count, together, tensor=False):
@@ -37,12 +38,9 @@ def product_kernels(size, step, stages, lanes, each, runs, count, together, tens
     groups = count // (warp * tile_warps)
     share = step // groups  # terms of a group
     held = size * step // count  # numbers of a factor that a thread brings
-    sweeps = max(1, 8 * size // count)  # of all threads over the rows of a factor, 8 terms at a time
-    rests = count // size  # threads that share a column of right
-    room_shape = 2 * stages * step, size + (8 if size > 32 else 4)  # no two lanes of mma, or of a copy, share a bank
-    sums_shape, down_shape, across_shape = (high * wide,), (max(high, 4),), (wide,)
-    per_thread, quads = size * size // count, held // QUAD
-    after_sums = groups * size if groups > 1 else 0  # the row of shared memory after the groups' sums
+    room_shape = 2 * stages * step, size + (8 if tensor else 4)  # lanes of mma, or of a copy, have banks of their own
+    sums_shape, down_shape, across_shape, floats_shape = high * wide, max(high, 4), wide, stages * held
+    quads = held // QUAD
     load_down, load_across, store = loader(run_down), loader(run_across), storer(run_across)
     wait = waiter(stages - 2)
 
@@ -103,39 +101,27 @@ def product_kernels(size, step, stages, lanes, each, runs, count, together, tens
                     mma(a, b, j, sums, i * wide + j, wide)
 
     @part
-    def copy_rows(room, to, source, first, end, column, vectors):
-        """room[to:] = rows [first, first + step) of source from a column on, zeros outside and from row `end` on."""
-        j = cuda.threadIdx.x % (size // QUAD) * QUAD
-        for e in range(quads):
-            k = cuda.threadIdx.x // (size // QUAD) + e * (count * QUAD // size)
-            if vectors:
-                live = first + k < end and column + j < source.shape[1]
-                copy_four(room, to + k, j, source, first + k, column + j, live)
-            else:
-                for q in range(QUAD):
-                    live = first + k < end and column + j + q < source.shape[1]
-                    copy_one(room, to + k, j + q, source, first + k, column + j + q, live)
+    def base_of_rows(source, column, odd):
+        """Where the first that this thread copies of rows from a column on lies, after the first of these rows.
+
+        Vectors, or numbers where rows are odd. Columns outside of source are its last ones.
+        """
+        wide, across = QUAD if odd is None else 1, size // QUAD if odd is None else size
+        k, j = cuda.threadIdx.x // across, cuda.threadIdx.x % across * wide
+        return np.int32(k * source.shape[1] + min(column + j, source.shape[1] - wide))
 
     @part
-    def copy_columns(room, to, source, first, end, row):
-        """copy_rows of source's transpose."""
-        for e in range(held):
-            i = cuda.threadIdx.x // 8 % size + e % sweeps * (size // sweeps)
-            k = cuda.threadIdx.x % 8 + cuda.threadIdx.x // (8 * size) * 8 + e // sweeps * (step * sweeps // held)
-            live = first + k < end and row + i < source.shape[0]
-            copy_one(room, to + k, i, source, row + i, first + k, live)
-
-    @part
-    def bring(columns, x, right, first, end, row, column, room, to, vectors):
-        """Let copies of the next terms of the factors begin, but for one that comes as bits."""
-        if first < end:
-            copy_rows(room, to + step, right, first, end, column, vectors[0])
-            if x is not None:
-                if columns:
-                    copy_rows(room, to, x, first, end, row, vectors[1])
-                else:
-                    copy_columns(room, to, x, first, end, row)
-        commit()
+    def copy_rows(room, to, source, first, end, base, odd):
+        """room[to:] = rows [first, first + step) of source from base_of_rows on, with zeros from row `end` on."""
+        t = cuda.threadIdx.x
+        if odd is None:
+            k, j = t // (size // QUAD), t % (size // QUAD) * QUAD
+            for e in range(0, step, step // quads):
+                copy_four(room, to + k + e, j, source, base + (first + e) * source.shape[1], first + k + e < end)
+        else:
+            k, j = t // size, t % size
+            for e in range(0, step, step // held):
+                copy_one(room, to + k + e, j, source, base + (first + e) * source.shape[1], first + k + e < end)
 
     @part
     def bits_at(active, r, n, end):
@@ -145,51 +131,92 @@ def product_kernels(size, step, stages, lanes, each, runs, count, together, tens
         return np.uint32(0)
 
     @part
-    def bits_of(columns, active, first, end, row):
-        """This thread's bits of a factor: `held` terms of a row or, for columns, rows of a term."""
-        if columns:
-            i = cuda.threadIdx.x % (size // held) * held
-            return bits_at(active, first + cuda.threadIdx.x // (size // held), row + i, end)
-        k = cuda.threadIdx.x // size * held
-        return bits_at(active, row + cuda.threadIdx.x % size, first + k, active.shape[0])
+    def take(columns, x, active, first, end, row, odd, floats, bits, n):
+        """Load this thread's share of terms [first, first + step) of x into its n-th place, but for rows of floats.
 
-    @part
-    def spread_bits(columns, bits, room, to):
-        """room[to:] = what bits_of found, as floats."""
-        for e in range(held):
-            value = bits >> np.uint32(e) & np.uint32(1) != 0
+        It is `quads` vectors of floats, or `held` bits: terms of a row or, for columns, rows of a term.
+        """
+        t = cuda.threadIdx.x
+        if x is None:
             if columns:
-                k, i = cuda.threadIdx.x // (size // held), cuda.threadIdx.x % (size // held) * held
-                room[to + k, i + e] = value
+                bits[n] = bits_at(active, first + t // (size // held), row + t % (size // held) * held, end)
             else:
-                k, i = cuda.threadIdx.x // size * held, cuda.threadIdx.x % size
-                room[to + k + e, i] = value
+                bits[n] = bits_at(active, row + t % size, first + t // size * held, active.shape[0])
+        elif not columns:
+            k, i = first + t % (step // QUAD) * QUAD, t // (step // QUAD)
+            live = np.int32(min(end - k, QUAD))
+            for e in range(quads):
+                r, at = min(row + i + e * (size // quads), x.shape[0] - 1), n * held + e * QUAD
+                for q in range(QUAD):
+                    floats[at + q] = 0
+                if odd is None:
+                    if live > 0:
+                        load_four(floats, at, x, r, k)
+                else:
+                    for q in range(QUAD):
+                        if q < live:
+                            load_one(floats, at + q, x, r, k + q)
 
     @part
-    def sum_terms(columns, x, active, right, begin, end, row, column, room, sums):
+    def put(columns, x, floats, bits, n, room, to):
+        """room[to:] = what take took to this place, terms as rows."""
+        t = cuda.threadIdx.x
+        if x is None:
+            for e in range(held):
+                value = bits[n] >> np.uint32(e) & np.uint32(1) != 0
+                if columns:
+                    room[to + t // (size // held), t % (size // held) * held + e] = value
+                else:
+                    room[to + t // size * held + e, t % size] = value
+        elif not columns:
+            k, i = to + t % (step // QUAD) * QUAD, t // (step // QUAD)
+            for e in range(quads):
+                for q in range(QUAD):
+                    store_one(floats, n * held + e * QUAD + q, room, k + q, i + e * (size // quads))
+
+    @part
+    def bring(columns, x, right, first, end, left_base, right_base, odd, room, to):
+        """Let copies of terms [first, first + step) begin: all but those that go through registers."""
+        if first < end:
+            copy_rows(room, to + step, right, first, end, right_base, odd)
+            if x is not None and columns:
+                copy_rows(room, to, x, first, end, left_base, odd)
+        commit()
+
+    @part
+    def sum_terms(columns, x, active, right, odd, begin, end, row, column, room, sums):
         """Eq. (1) over terms [begin, end); returns this thread's part of the sums of right[k] of each column.
 
         columns : whether x (K, R) has terms as rows, else x is (R, K)
+        odd : None if all rows that are copied begin at multiples of 16 bytes
         """
         at_row, at_column = place()
         for e in range(high * wide):
             sums[e] = 0
         total = room.dtype.type(0)
-        vectors = has_vectors(right), False if x is None else has_vectors(x)
-        for stage in range(stages - 1):
-            now, to = begin + stage * step, 2 * stage * step
-            bring(columns, x, right, now, end, row, column, room, to, vectors)
-            if x is None and now < end:
-                spread_bits(columns, bits_of(columns, active, now, end, row), room, to)
+        left_base, right_base = np.int32(0), base_of_rows(right, column, odd)
+        if x is not None and columns:
+            left_base = base_of_rows(x, row, odd)
+        floats, bits = cuda.local.array(floats_shape, room.dtype), cuda.local.array(stages, np.uint32)
+        for n in range(stages):
+            now, to = begin + n * step, 2 * n * step
+            take(columns, x, active, now, end, row, odd, floats, bits, n)
+            if n < stages - 1:
+                bring(columns, x, right, now, end, left_base, right_base, odd, room, to)
+        for n in range(stages - 1):
+            put(columns, x, floats, bits, n, room, 2 * n * step)
+        bits[0] = bits[stages - 1]
+        for e in range(held):
+            floats[e] = floats[(stages - 1) * held + e]
         stage = 0
         for first in range(begin, end, step):
             wait()
             cuda.syncthreads()
             left, to = 2 * stage * step, 2 * ((stage + stages - 1) % stages) * step
-            now, bits = first + (stages - 1) * step, np.uint32(0)
-            bring(columns, x, right, now, end, row, column, room, to, vectors)
-            if x is None and now < end:
-                bits = bits_of(columns, active, now, end, row)
+            now = first + (stages - 1) * step
+            bring(columns, x, right, now, end, left_base, right_base, odd, room, to)
+            put(columns, x, floats, bits, 0, room, to)  # they came while the terms before were multiplied
+            take(columns, x, active, now + step, end, row, odd, floats, bits, 0)
             if tensor:
                 multiply_tf32(room, left, left + step, at_row, at_column, sums)
             else:
@@ -198,14 +225,12 @@ def product_kernels(size, step, stages, lanes, each, runs, count, together, tens
                 for e in range(held):
                     k = left + step + cuda.threadIdx.x // size * held + e
                     total += room[k, cuda.threadIdx.x % size]
-            if x is None and now < end:
-                spread_bits(columns, bits, room, to)  # by now they have come
             stage = (stage + 1) % stages
         cuda.syncthreads()
         return total
 
     @part
-    def hand_out(sums, room, row, column, rows, bias, add, out):
+    def hand_out(sums, room, row, column, rows, bias, add, odd, out):
         """out (R, C) = the tile from (row, column) on, and the bias (C,) or what was there."""
         at_row, at_column = place()
         if groups == 1:
@@ -219,7 +244,7 @@ def product_kernels(size, step, stages, lanes, each, runs, count, together, tens
                     for j in range(wide):
                         r, c = min(row + down_at(i), rows - 1), min(column + across_at(j), out.shape[1] - 1)
                         sums[i * wide + j] += out[r, c]
-            if has_vectors(out):
+            if odd is None:
                 for i in range(high):
                     for j in range(0, wide, run_across):
                         r, c = row + down_at(i), column + across_at(j)
@@ -237,8 +262,7 @@ def product_kernels(size, step, stages, lanes, each, runs, count, together, tens
                 for j in range(wide):
                     room[group * size + at_row + down_at(i), at_column + across_at(j)] = sums[i * wide + j]
             cuda.syncthreads()
-            for e in range(per_thread):
-                mine = cuda.threadIdx.x + count * e
+            for mine in range(cuda.threadIdx.x, size * size, count):
                 r, c = mine // size, mine % size
                 total = room[r, c]
                 for k in range(1, groups):
@@ -250,17 +274,17 @@ def product_kernels(size, step, stages, lanes, each, runs, count, together, tens
                     out[r, c] = out[r, c] + total if add else total
 
     @bounded(count, together)
-    def multiply_rows(x, active, weight, bias, terms, out):
+    def multiply_rows(x, active, weight, bias, terms, odd, out):
         """Eq. (1) of dense.py for x (R, I) or active (R, ceil(I/64)): out (P, R, O), each of P over its terms."""
         room = cuda.shared.array(room_shape, weight.dtype)
         sums = cuda.local.array(sums_shape, weight.dtype)
         row, column, p = size * cuda.blockIdx.x, size * cuda.blockIdx.y, cuda.blockIdx.z
         end = min((p + 1) * terms, weight.shape[0])
-        sum_terms(False, x, active, weight, p * terms, end, row, column, room, sums)
-        hand_out(sums, room, row, column, out.shape[1], bias, False, out[p])
+        sum_terms(False, x, active, weight, odd, p * terms, end, row, column, room, sums)
+        hand_out(sums, room, row, column, out.shape[1], bias, False, odd, out[p])
 
     @bounded(count, together)
-    def multiply_columns(x, active, d, terms, parts, dweight, dbias, add):
+    def multiply_columns(x, active, d, terms, odd, parts, dweight, dbias, add):
         """Eqs. (2) and (3) of dense.py for x (R, I) or active (R, ceil(I/64)) and d (R, O).
 
         parts (P, I + 1, O) is written in full, each of P over its share of the rows; if None, dweight and dbias are.
@@ -269,23 +293,23 @@ def product_kernels(size, step, stages, lanes, each, runs, count, together, tens
         sums = cuda.local.array(sums_shape, d.dtype)
         row, column, p = size * cuda.blockIdx.x, size * cuda.blockIdx.y, cuda.blockIdx.z
         inputs, end = dweight.shape[0], min((p + 1) * terms, d.shape[0])
-        total = sum_terms(True, x, active, d, p * terms, end, row, column, room, sums)
-        thread = cuda.threadIdx.x
-        room[after_sums + thread // size, thread % size] = total
+        total = sum_terms(True, x, active, d, odd, p * terms, end, row, column, room, sums)
         if parts is None:
-            hand_out(sums, room, row, column, inputs, None, add, dweight)
+            hand_out(sums, room, row, column, inputs, None, add, odd, dweight)
         else:
-            hand_out(sums, room, row, column, inputs, None, False, parts[p])
-        cuda.syncthreads()
-        c = column + thread
-        if row == 0 and thread < size and c < d.shape[1]:
-            total = room[after_sums, thread]
-            for k in range(1, rests):
-                total += room[after_sums + k, thread]
-            if parts is None:
-                dbias[c] = dbias[c] + total if add else total
-            else:
-                parts[p, inputs, c] = total
+            hand_out(sums, room, row, column, inputs, None, False, odd, parts[p])
+        if row == 0:
+            thread, c = cuda.threadIdx.x, column + cuda.threadIdx.x
+            cuda.syncthreads()
+            room[thread // size, thread % size] = total
+            cuda.syncthreads()
+            if thread < size and c < d.shape[1]:
+                for k in range(1, count // size):
+                    total += room[k, thread]
+                if parts is None:
+                    dbias[c] = dbias[c] + total if add else total
+                else:
+                    parts[p, inputs, c] = total
 
     for made in (multiply_rows, multiply_columns):
         made.__name__ += f"_{size}_tf32" if tensor else f"_{size}"

@@ -25,14 +25,11 @@ if SIMULATED:
             _thread.groups = [[]]
         return _thread.groups
 
-    def has_vectors(array):
-        """Whether each row of an array begins at a multiple of 16 bytes."""
-        return array.shape[-1] % QUAD == 0
-
     def copier(count):
-        """The copy of so many neighbours to a row of shared memory, or of zeros if not live."""
+        """The copy of so many neighbours, number `at` of all and on, to a row of shared memory; zeros if not live."""
 
-        def copy(to, k, j, source, r, c, live):
+        def copy(to, k, j, source, at, live):
+            r, c = divmod(at, source.shape[1])
             for q in range(count):
                 _groups()[-1].append((to, k, j + q, source[r, c + q] if live else 0))
 
@@ -111,8 +108,9 @@ else:
         return builder.ptrtoint(builder.addrspacecast(pointer, pointer.type.pointee.as_pointer(space)), integer)
 
     def _asm(builder, returns, text, constraints, *args):
+        """An instruction; one that returns nothing is for what it does to memory."""
         kind = ir.FunctionType(returns, [x.type for x in args])
-        return builder.call(ir.InlineAsm(kind, text, constraints, side_effect=True), args)
+        return builder.call(ir.InlineAsm(kind, text, constraints, side_effect=returns == VOID), args)
 
     def _vector(builder, pointer, count):
         """An address as one of a vector, and the bytes of that."""
@@ -120,29 +118,18 @@ else:
         size = count * (4 if number == F32 else 8)
         return builder.bitcast(pointer, ir.VectorType(number, count).as_pointer()), min(size, 16)
 
-    @intrinsic
-    def has_vectors(typing, array):
-        """Whether each row of an array begins at a multiple of 16 bytes."""
-
-        def generate(context, builder, signature, args):
-            made = context.make_array(array)(context, builder, args[0])
-            size = cgutils.unpack_tuple(builder, made.shape)[-1]
-            bits = builder.or_(builder.ptrtoint(made.data, I64), builder.mul(size, I64(array.dtype.bitwidth // 8)))
-            return builder.icmp_unsigned("==", builder.and_(bits, I64(15)), I64(0))
-
-        return types.boolean(array), generate
-
     def copier(count):
-        """The copy of so many neighbours to a row of shared memory, or of zeros if not live."""
+        """The copy of so many neighbours, number `at` of all and on, to a row of shared memory; zeros if not live."""
 
         @intrinsic
-        def copy(typing, to, k, j, source, r, c, live):
+        def copy(typing, to, k, j, source, at, live):
             def generate(context, builder, signature, args):
                 target = _in_space(builder, _element(context, builder, to, *args[:3]), 3, I32)
-                origin = _in_space(builder, _element(context, builder, source, *args[3:6]), 1, I64)
+                data = context.make_array(source)(context, builder, args[3]).data
+                origin = _in_space(builder, builder.gep(data, [args[4]]), 1, I64)
                 size = count * source.dtype.bitwidth // 8
                 each = min(size, 16)
-                bytes_read = builder.select(args[6], I32(each), I32(0))
+                bytes_read = builder.select(args[5], I32(each), I32(0))
                 cache = "cg" if each == 16 else "ca"
                 for begin in range(0, size, each):
                     text = f"cp.async.{cache}.shared.global [$0 + {begin}], [$1 + {begin}], {each}, $2;"
@@ -150,7 +137,7 @@ else:
                 return context.get_dummy_value()
 
             n = types.intp
-            return types.none(to, n, n, source, n, n, types.boolean), generate
+            return types.none(to, n, n, source, n, types.boolean), generate
 
         return copy
 

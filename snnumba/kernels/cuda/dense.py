@@ -17,7 +17,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from ._driver import SIMULATED, THREADS, blocks, cuda, elementwise, kernel, part, scratch
+from ._driver import SIMULATED, THREADS, address, blocks, cuda, elementwise, kernel, part, scratch
 from ._product import product_kernels
 from ._tile import COUNT, LEFT, SQUARE, TILE, place
 from .bits import bit, no_bits, word_of
@@ -31,7 +31,7 @@ if SIMULATED:
     LARGE = product_kernels(16, 8, 2, (2, 2), (4, 4), (2, 2), 16, 1)
     TF32 = product_kernels(16, 8, 2, (8, 4), (2, 4), (1, 2), 32, 1, tensor=True)
 else:
-    SMALL = product_kernels(16, 64, 4, (8, 4), (2, 4), (2, 4), 256, 3)
+    SMALL = product_kernels(16, 128, 2, (8, 4), (2, 4), (2, 4), 256, 3)
     SMALL64 = product_kernels(16, 64, 2, (8, 4), (2, 4), (2, 4), 256, 2)
     LARGE = product_kernels(128, 16, 2, (8, 4), (8, 8), (4, 4), 256, 2)
     TF32 = product_kernels(128, 16, 2, (8, 4), (8, 8), (1, 2), 256, 2, tensor=True)
@@ -62,6 +62,15 @@ class Plan:
     def launch(self, kernel, *args):
         """Run one of the kernels on all tiles."""
         kernel.launch(self.grid, self.kernels.count, *args)
+
+
+def odd_rows(*arrays):
+    """True if a row of an array does not begin at a multiple of 16 bytes, else None."""
+    return (
+        True
+        if any((x.shape[x.ndim - 1] * x.dtype.itemsize | address(x)) % 16 for x in arrays if x is not None)
+        else None
+    )
 
 
 @part
@@ -109,10 +118,10 @@ def product(x, active, weight, bias, out, large=LARGE):
     _, rows, columns = out.shape
     plan = Plan(large, rows, columns, weight.shape[0], out.dtype)
     if plan.parts == 1:
-        plan.launch(plan.kernels.rows, x, active, weight, bias, plan.terms, out)
+        plan.launch(plan.kernels.rows, x, active, weight, bias, plan.terms, odd_rows(x, weight, out), out)
     else:
         sums = scratch("parts", (plan.parts, rows, columns), out.dtype)
-        plan.launch(plan.kernels.rows, x, active, weight, None, plan.terms, sums)
+        plan.launch(plan.kernels.rows, x, active, weight, None, plan.terms, odd_rows(x, weight, sums), sums)
         add_parts(sums, bias, out)
 
 
@@ -144,7 +153,8 @@ def _linear(large):
         plan = Plan(large, *dweight.shape, d.shape[0], d.dtype)
         inputs, columns = dweight.shape
         sums = None if plan.parts == 1 else scratch("parts", (plan.parts, inputs + 1, columns), d.dtype)
-        plan.launch(plan.kernels.columns, x, active, d, plan.terms, sums, dweight, dbias, add)
+        odd = odd_rows(x, d, dweight if sums is None else sums)
+        plan.launch(plan.kernels.columns, x, active, d, plan.terms, odd, sums, dweight, dbias, add)
         if sums is not None:
             add_gradient_parts(sums, dweight, dbias, add)
 
