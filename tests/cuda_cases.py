@@ -389,9 +389,9 @@ def window_of(where: tuple[Any, ...], batch: int, k: int, outputs: int | None = 
 
 
 STRIDING = {"lif.MOST_TOGETHER": 0}
-TILED = {"lif.MOST_SHARED": 0, "_lif_spread.MOST_BLOCKS": 0}
-SPREAD = {"lif.MOST_SHARED": 0}
-WIDE = {"lif.MOST_SHARED": 0, "_lif_wide.LEAST": 0}
+TILED = {"lif.MOST_SHARED": 0, "_lif_events.MOST_BLOCKS": 0, "_lif_spread.MOST_BLOCKS": 0}
+SPREAD = {"lif.MOST_SHARED": 0, "_lif_events.MOST_BLOCKS": 0}
+WIDE = {"lif.MOST_SHARED": 0, "_lif_wide.LEAST": 0}  # forward by events
 
 
 def lif_cases(rng: np.random.Generator) -> Iterator[Case]:
@@ -413,6 +413,8 @@ def lif_cases(rng: np.random.Generator) -> Iterator[Case]:
     runs.append(Neurons(feedback="linear", shape=(1,), batch=2, given="dmem"))
     runs.append(Neurons(feedback="linear", shape=(37,), batch=2, steps=3))
     runs.append(Neurons(feedback="one-to-one", shape=(70,), batch=2, steps=2, sizes={"lif.STRETCH": 64}))
+    for shape in ((9,), (37,)):
+        runs.append(Neurons(shape, 3, 3, feedback="linear", delay=shape == (9,), sizes={"lif.SHARED_OUT": 0}))
     for delay in (False, True):
         runs.append(Neurons(feedback="linear", delay=delay, still=delay, sizes=TILED))
         runs.append(Neurons((7,), feedback="linear", inhibition=True, learn=delay, delay=delay, sizes=STRIDING))
@@ -424,8 +426,8 @@ def lif_cases(rng: np.random.Generator) -> Iterator[Case]:
     for form in (SPREAD, WIDE):
         for delay in (False, True):
             runs.append(Neurons((20,), 3, feedback="linear", delay=delay, still=delay, sizes=form))
-        few = {f"{name}.MOST_BLOCKS": 10 for name in ("_lif_spread", "_lif_wide")}
-        runs.append(Neurons((37,), 17, 3, feedback="linear", learn=False, sizes=form | few))
+        few = {f"{name}.MOST_BLOCKS": 10 for name in ("_lif_spread", "_lif_wide", "_lif_events")}
+        runs.append(Neurons((37,), 17, 3, feedback="linear", learn=False, sizes=few | form))
         runs.append(Neurons((17,), 1, feedback="linear", levels=levels, sizes=form, initial=False, given="dmem"))
         runs.append(Neurons((7,), 2, 1, feedback="linear", sizes=form, learn=False, given="dspk"))
         runs.append(Neurons((20,), 1, 2, feedback="linear", sizes=form, initial=False, reset=rules.ZERO))

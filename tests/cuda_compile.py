@@ -27,7 +27,8 @@ from numba.cuda import dispatcher
 from numba.cuda.cudadrv import devices
 
 from snnumba.kernels import cuda
-from snnumba.kernels.cuda import _lif_spread, _lif_wide, dense, lif, tf32  # noqa: F401  # a case may ask for tf32
+from snnumba.kernels.cuda import _lif_events, _lif_spread, _lif_wide, dense, lif
+from snnumba.kernels.cuda import tf32 as tf32  # a case may ask for it
 
 ARCHITECTURES = {"sm_90a": (9, 0, "a"), "sm_80": (8, 0)}
 FLOAT64 = {
@@ -48,7 +49,7 @@ def launches() -> dict[tuple[Any, Any], int]:
 
     driver.Kernel.launch = record
     driver.numba_cuda.device_array = np.zeros
-    _lif_spread.holds_together = _lif_wide.holds_together = lambda *_: True
+    _lif_events.holds_together = _lif_spread.holds_together = _lif_wide.holds_together = lambda *_: True
     dense.address = lambda array: 0
     for case in all_cases():
         case.run(cuda, case.arguments(cuda))

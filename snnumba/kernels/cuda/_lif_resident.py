@@ -2,20 +2,24 @@
 
 A block has some samples, and of each all the neurons or, where they do not depend on each other, a stretch of them.
 Spikes go round as bits in shared memory. At a step one set of bits is read, one is written, and one is cleared for the
-step after: so a step needs one barrier. The matrix of a linear feedback stays in shared memory for all steps.
+step after: so a step needs one barrier. The matrix of a linear feedback stays in shared memory for all steps. Of a
+large one, shares of the threads multiply a part of the rows each, and the first share has the neurons: then a step has
+a barrier more. What a step reads of global memory is asked for a step before.
 
-Shared memory, in this order: the matrix; m - theta of each thread, for inhibition; then the sets of bits, or d of each
-thread at two steps.
+Shared memory, in this order: the matrix; of each thread, m - theta for inhibition, or its sum; then the sets of bits,
+or d of each neuron at two steps.
 """
 
 import numpy as np
 
 from ._driver import cuda, kernel, part, rules
 from ._lif import add_chosen_rows, add_row, adjoint, halves_for, is_largest, potential_of, settled
-from ._together import number
+from ._ptx import waiter
+from ._together import copy_four, end_copies, number
 from .bits import bit, word_of
 
 spike, surrogate, lif_through_leak = rules.spike, rules.surrogate, rules.lif_through_leak
+await_all = waiter(0)
 
 
 @part
@@ -25,9 +29,27 @@ def load_matrix(weight, floats, thread, threads):
         return 0
     if weight.ndim == 1:
         return 0
-    for e in range(thread, weight.size, threads):
-        floats[e] = number(weight, e)
+    if weight.itemsize == 4 and weight.size % 4 == 0:
+        for e in range(4 * thread, weight.size, 4 * threads):
+            copy_four(weight, e, floats, e)
+        end_copies()
+        await_all()
+    else:
+        for e in range(thread, weight.size, threads):
+            floats[e] = number(weight, e)
     return weight.size
+
+
+@part
+def added_up(values, thread, stacked, x):
+    """For the first share of the threads: the sum of what each share has, in order."""
+    if cuda.blockDim.z > 1:
+        values[thread] = x
+        cuda.syncthreads()
+        if cuda.threadIdx.z == 0:
+            for share in range(1, cuda.blockDim.z):
+                x += values[share * stacked + thread]
+    return x
 
 
 @kernel
@@ -36,11 +58,18 @@ def forward_resident(
 ):  # fmt: skip
     """Eqs. (1) to (4) and (9); arguments as in lif.lif_forward."""
     steps, batch, neurons = mem.shape
-    width, lane, row = cuda.blockDim.x, cuda.threadIdx.x, cuda.threadIdx.y
-    thread, threads = row * width + lane, width * cuda.blockDim.y
+    width, lane, row, share, shares = (
+        cuda.blockDim.x,
+        cuda.threadIdx.x,
+        cuda.threadIdx.y,
+        cuda.threadIdx.z,
+        cuda.blockDim.z,
+    )
+    stacked = width * cuda.blockDim.y
+    thread, threads = share * stacked + row * width + lane, shares * stacked
     b, first = cuda.blockIdx.x * cuda.blockDim.y + row, cuda.blockIdx.y * width
     n = first + lane
-    alive = b < batch and n < neurons
+    alive = share == 0 and b < batch and n < neurons
 
     floats = cuda.shared.array(0, mem.dtype)
     used = load_matrix(weight, floats, thread, threads)
@@ -53,31 +82,43 @@ def forward_resident(
     cuda.syncthreads()
 
     zero = mem.dtype.type(0)
-    u = s = theta = zero
+    u = s = decay = theta = shift = one_to_one = i = zero
     if alive:
-        u, s, theta = mem0[b, n], spk0[b, n], threshold[n]
+        u, s, decay, theta, i = mem0[b, n], spk0[b, n], beta[n], threshold[n], current[0, b, n]
+        if bias is not None:
+            shift = bias[n]
+        if weight is not None and weight.ndim == 1:
+            one_to_one = weight[n]
         if s != 0:
             cuda.atomic.or_(halves, row * count + lane // 32, bit(lane))
     cuda.syncthreads()
     words = min(count // 2, spk.shape[2] - first // 64)
-    if b < batch and lane < words:
+    if share == 0 and b < batch and lane < words:
         spk[0, b, first // 64 + lane] = word_of(halves, row * count // 2 + lane)
 
     for t in range(steps):
         now, after, later = t % 3 * size + row * count, (t + 1) % 3 * size + row * count, (t + 2) % 3 * size
+        if bias is not None:
+            i += shift
+        if weight is not None:
+            if weight.ndim == 1:
+                i += one_to_one * s
+            else:
+                if b < batch and n < neurons:
+                    if t == 0:
+                        begin, end = share * neurons // shares, (share + 1) * neurons // shares
+                        i = add_row(spk0[b, begin:end], floats[begin * neurons :], neurons, n, i)
+                    else:
+                        begin, end = share * count // shares, (share + 1) * count // shares
+                        rows = floats[32 * begin * neurons :]
+                        i = add_chosen_rows(halves, now + begin, end - begin, rows, neurons, n, i)
+                i = added_up(values, thread, stacked, i)
         m = zero
         if alive:
-            i = current[t if current.shape[0] > 1 else 0, b, n]
-            if bias is not None:
-                i += bias[n]
-            if weight is not None:
-                if weight.ndim == 1:
-                    i += weight[n] * s
-                elif t == 0:
-                    i = add_row(spk0[b], floats, neurons, n, i)
-                else:
-                    i = add_chosen_rows(halves, now, count, floats, neurons, n, i)
-            m = potential_of(u, i, beta[n], theta, levels, reset)
+            m = potential_of(u, i, decay, theta, levels, reset)
+        i = zero
+        if alive and t + 1 < steps:
+            i = current[t + 1 if current.shape[0] > 1 else 0, b, n]
         s = spike(m - theta)
         if inhibition:
             values[thread] = m - theta
@@ -93,7 +134,7 @@ def forward_resident(
         for e in range(thread, size, threads):
             halves[later + e] = 0
         cuda.syncthreads()
-        if b < batch and lane < words:
+        if share == 0 and b < batch and lane < words:
             spk[t + 1, b, first // 64 + lane] = word_of(halves, after // 2 + lane)
 
 
@@ -104,28 +145,38 @@ def backward_resident(
 ):  # fmt: skip
     """Eqs. (5) to (8), (10) and (11); arguments as in lif.lif_backward."""
     steps, batch, neurons = mem.shape
-    width, lane, row = cuda.blockDim.x, cuda.threadIdx.x, cuda.threadIdx.y
-    thread, threads = row * width + lane, width * cuda.blockDim.y
+    width, lane, row, share, shares = (
+        cuda.blockDim.x,
+        cuda.threadIdx.x,
+        cuda.threadIdx.y,
+        cuda.threadIdx.z,
+        cuda.blockDim.z,
+    )
+    stacked = width * cuda.blockDim.y
+    thread, threads = share * stacked + row * width + lane, shares * stacked
     r, n = cuda.blockIdx.x * cuda.blockDim.y + row, cuda.blockIdx.y * width + lane
-    alive = r < batch and n < neurons
+    alive = share == 0 and r < batch and n < neurons
     spk_t, spk_b = dspk.shape[0] > 1, dspk.shape[1] >= batch
     mem_t, mem_b = dmem.shape[0] > 1, dmem.shape[1] >= batch
 
     floats = cuda.shared.array(0, mem.dtype)
     used = load_matrix(weight, floats, thread, threads)
     values = floats[used : used + threads]
-    ds = floats[used + threads : used + 3 * threads]  # d of a step is read while that of the one before is written
+    ds = floats[
+        used + threads : used + threads + 2 * stacked
+    ]  # d of a step is read while that of the one before is written
 
     zero = mem.dtype.type(0)
     carry = d = dbeta_here = dthreshold_here = after = decay = theta = zero
+    one_to_one = m = u = gs = gu = zero
     if alive:
         after, decay, theta = mem[steps - 1, r, n], beta[n], threshold[n]
+        m, u = potential[steps - 1, r, n], mem[steps - 2, r, n] if steps > 1 else mem0[r, n]
+        gs, gu = dspk[(steps - 1) * spk_t, r * spk_b, n], dmem[(steps - 1) * mem_t, r * mem_b, n]
+        if weight is not None and weight.ndim == 1:
+            one_to_one = weight[n]
+    begin, end = share * neurons // shares, (share + 1) * neurons // shares
     for t in range(steps - 1, -1, -1):
-        m = u = gs = gu = zero
-        if alive:
-            m = potential[t, r, n]
-            u = mem[t - 1, r, n] if t > 0 else mem0[r, n]
-            gs, gu = dspk[t * spk_t, r * spk_b, n], dmem[t * mem_t, r * mem_b, n]
         won = mem.dtype.type(1)
         if inhibition:
             values[thread] = m - theta
@@ -140,16 +191,22 @@ def backward_resident(
         dthreshold_here += of_threshold
         if alive:
             dcurrent[t, r, n] = d
+            if t > 0:
+                m, u = potential[t - 1, r, n], mem[t - 2, r, n] if t > 1 else mem0[r, n]
+                gs, gu = dspk[(t - 1) * spk_t, r * spk_b, n], dmem[(t - 1) * mem_t, r * mem_b, n]
         if weight is not None:
             if weight.ndim == 1:
-                if alive:
-                    carry = weight[n] * d
+                carry = one_to_one * d
             else:
-                turn = t % 2 * threads
-                ds[turn + thread] = d
+                turn = t % 2 * stacked + row * width
+                if share == 0:
+                    ds[turn + lane] = d
                 cuda.syncthreads()
-                if alive and (t > 0 or initial):
-                    carry = add_row(ds[turn + row * width : turn + (row + 1) * width], floats, neurons, n, zero)
+                if t > 0 or initial:
+                    carry = zero
+                    if r < batch and n < neurons:
+                        carry = add_row(ds[turn + begin : turn + end], floats[begin * neurons :], neurons, n, zero)
+                    carry = added_up(values, thread, stacked, carry)
     if alive:
         if learn:
             dbeta[r, n] = dbeta_here

@@ -134,12 +134,12 @@ def add_up(sums, at):
     """A column of inputs times matrix: the sum of what threads left from `at` on, always in the same order."""
     first, second, third, fourth = np.float32(0), np.float32(0), np.float32(0), np.float32(0)
     columns = EACH * cuda.blockDim.x
-    for _ in range(cuda.blockDim.y // 4):
-        first += number(sums, at)
-        second += number(sums, at + columns)
-        third += number(sums, at + 2 * columns)
-        fourth += number(sums, at + 3 * columns)
-        at += 4 * columns
+    for _ in range(cuda.blockDim.y // 8):
+        first += number(sums, at) + number(sums, at + columns)
+        second += number(sums, at + 2 * columns) + number(sums, at + 3 * columns)
+        third += number(sums, at + 4 * columns) + number(sums, at + 5 * columns)
+        fourth += number(sums, at + 6 * columns) + number(sums, at + 7 * columns)
+        at += 8 * columns
     return (first + second) + (third + fourth)
 
 
@@ -187,7 +187,7 @@ def forward_spread(
             m = potential_of(u, i, decay, theta, levels, reset)
             fired = spike(m - theta)
         there, tag = (t + 1) % 2 * half + base, np.uint32(sent + np.uint64(t + 1))
-        if sends:
+        if sends and t + 1 < steps:
             send(words, there + s * rows + n, fired, tag)
         if alive:
             u = settled(u, m, fired, theta, reset, delay)
@@ -254,7 +254,7 @@ def backward_spread(
             dbeta_here += of_beta
             dthreshold_here += of_threshold
         there = (t + 1) % 2 * half + base
-        if sends:
+        if sends and (t > 0 or initial):
             send(words, there + s * rows + n, d, tag + np.uint32(1))
         after = u
         if alive:

@@ -16,7 +16,7 @@ group of threads; what is put.
 import numpy as np
 
 from ._driver import SIMULATED, blocks, bounded, cuda, holds_together, part, rules, scratch
-from ._lif import adjoint, potential_of, settled
+from ._lif import adjoint
 from ._lif_tiled import clear_bits
 from ._together import (
     MOST_COPIES,
@@ -33,7 +33,7 @@ from ._together import (
     sync_warp,
 )
 
-spike, surrogate, lif_through_leak = rules.spike, rules.surrogate, rules.lif_through_leak
+surrogate, lif_through_leak = rules.surrogate, rules.lif_through_leak
 
 SIDE, GROUPS, CHUNK = (1, 8, 4) if SIMULATED else (4, 16, 8)  # threads along a tile; groups; terms at a time
 TILE, HALF = 8 * SIDE, 4 * SIDE
@@ -196,68 +196,6 @@ def await_inputs(flags, first, columns, rows, count):
 def blocks_of(terms):
     """How many blocks have so many terms."""
     return (terms + TILE - 1) // TILE
-
-
-@bounded(THREADS)
-def forward_wide(
-    first, rows, current, weight, bias, beta, threshold, levels, spk0, mem0, reset, delay, inputs, flags, mem, potential
-):  # fmt: skip
-    """Eqs. (1) to (4) and (9) for groups from `first` on; arguments as in lif.lif_forward."""
-    floats = cuda.shared.array(0, np.float32)
-    sums = cuda.local.array(SUMS, np.float32)
-    i, u, m = cuda.local.array(OWN, np.float32), cuda.local.array(OWN, np.float32), cuda.local.array(OWN, np.float32)
-    steps, batch, neurons = mem.shape
-    thread, group, p, columns = cuda.threadIdx.x, cuda.blockIdx.y, cuda.blockIdx.x, cuda.gridDim.x
-    matrix, room, tile = floats, floats[rows * TILE :], floats[rows * TILE + ROOM :]
-    c, row = thread % TILE, thread // TILE
-    n, b = TILE * p + c, TILE * (first + group) + row
-    every = THREADS // TILE
-    half, base = MOST_BLOCKS // columns * rows * TILE, group * rows * TILE
-    count = number(flags, group * columns + p)
-    load_columns(weight, TILE * p, rows, matrix)
-
-    zero = np.float32(0)
-    decay = theta = shift = zero
-    if n < neurons:
-        decay, theta = beta[n], threshold[n]
-        if bias is not None:
-            shift = bias[n]
-    moving = current.shape[0] > 1
-    for k in range(EACH):
-        u[k] = zero
-        fired = zero
-        if n < neurons and b + every * k < batch:
-            u[k] = number(mem0, (b + every * k) * neurons + n)
-            fired = number(spk0, (b + every * k) * neurons + n)
-        put_number(tile, c * PITCH + row + every * k, fired)
-    put(tile, inputs, base + TILE * p * TILE, flags, group * columns + p, np.uint32(count + np.uint32(1)))
-
-    for t in range(steps):
-        for k in range(EACH):
-            i[k] = zero
-            if n < neurons and b + every * k < batch:
-                i[k] = number(current, (t * moving * batch + b + every * k) * neurons + n)
-        await_inputs(flags, group * columns, columns, rows, np.uint32(count + t + 1))
-        multiply(matrix, inputs, t % 2 * half + base, rows, room, sums)
-        leave(sums, room)
-        for k in range(EACH):
-            fired = zero
-            if n < neurons and b + every * k < batch:
-                total = i[k] + add_up(room, row + every * k, c)
-                if bias is not None:
-                    total += shift
-                m[k] = potential_of(u[k], total, decay, theta, levels, reset)
-                fired = spike(m[k] - theta)
-                u[k] = settled(u[k], m[k], fired, theta, reset, delay)
-            put_number(tile, c * PITCH + row + every * k, fired)
-        if t + 1 < steps:
-            there = (t + 1) % 2 * half + base + TILE * p * TILE
-            put(tile, inputs, there, flags, group * columns + p, np.uint32(count + t + 2))
-        for k in range(EACH):
-            if n < neurons and b + every * k < batch:
-                at = (t * batch + b + every * k) * neurons + n
-                put_number(potential, at, m[k])
-                put_number(mem, at, u[k])
 
 
 @bounded(THREADS)

@@ -28,8 +28,25 @@ if SIMULATED:
         cuda.syncthreads()
 
     def send(words, i, value, tag):
-        """Put a number with its tag in a word."""
-        words[i] = np.uint64(np.float32(value).view(np.uint32)) | np.uint64(tag) << np.uint64(32)
+        """Put a number, or 32 bits, with its tag in a word."""
+        bits = value if isinstance(value, np.uint32) else np.float32(value).view(np.uint32)
+        words[i] = np.uint64(bits) | np.uint64(tag) << np.uint64(32)
+
+    def receive_word(words, i, tag):
+        """Wait for the tag in word i; its 32 bits."""
+        while words[i] >> np.uint64(32) != tag:
+            give_way()
+        return np.uint32(words[i] & np.uint64(0xFFFFFFFF))
+
+    def ballot(vote):
+        """Which threads of a row of the block vote, as bits: here, all rows come to it equally often."""
+        votes = cuda.shared.array(1024, np.uint8)
+        row = cuda.blockDim.x * cuda.threadIdx.y
+        votes[row + cuda.threadIdx.x] = vote
+        cuda.syncthreads()
+        found = sum(int(votes[row + k]) << k for k in range(cuda.blockDim.x))
+        cuda.syncthreads()
+        return np.uint32(found)
 
     def receive(words, i, tag):
         """Wait for the tag in words i and i + 1; their numbers."""
@@ -138,7 +155,7 @@ else:
 
     @intrinsic
     def send(typing, words, i, value, tag):
-        """Put a number with its tag in a word."""
+        """Put a number, or 32 bits, with its tag in a word."""
 
         def generate(context, builder, signature, values):
             at = builder.ptrtoint(place(context, builder, signature.args[0], values, U64), U64)
@@ -147,7 +164,21 @@ else:
             assembly(builder, ir.VoidType(), [U64, U32, U32], code, "l,r,r", [at, value, values[3]])
             return context.get_dummy_value()
 
-        return types.void(words, types.int64, types.float32, types.uint32), generate
+        return types.void(words, types.int64, value, types.uint32), generate
+
+    @intrinsic
+    def one_word(typing, words, i):
+        """Word i as it is now, from the device's memory."""
+
+        def generate(context, builder, signature, values):
+            at = builder.ptrtoint(place(context, builder, signature.args[0], values, U64), U64)
+            pair = ir.LiteralStructType([U32] * 2)
+            code = "{ .reg .b64 word; ld.relaxed.gpu.global.b64 word, [$2]; mov.b64 {$0, $1}, word; }"
+            found = assembly(builder, pair, [U64], code, "=r,=r,l", [at])
+            parts = [builder.extract_value(found, k) for k in range(2)]
+            return context.make_tuple(builder, signature.return_type, parts)
+
+        return types.UniTuple(types.uint32, 2)(words, types.int64), generate
 
     @intrinsic
     def two_words(typing, words, i):
@@ -237,6 +268,19 @@ else:
         while of_a != tag or of_b != tag:
             a, of_a, b, of_b = two_words(words, i)
         return a, b
+
+    @cuda.jit(device=True, forceinline=True)
+    def receive_word(words, i, tag):
+        """Wait for the tag in word i; its 32 bits."""
+        bits, of_it = one_word(words, i)
+        while of_it != tag:
+            bits, of_it = one_word(words, i)
+        return bits
+
+    @cuda.jit(device=True, forceinline=True)
+    def ballot(vote):
+        """Which threads of a warp vote, as bits."""
+        return np.uint32(cuda.ballot_sync(0xFFFFFFFF, vote))
 
     @cuda.jit(device=True, forceinline=True)
     def sync_warp():

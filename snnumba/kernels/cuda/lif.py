@@ -1,19 +1,24 @@
 """Leaky integrate-and-fire neurons over all time steps, forward and backward.
 
-Eqs. (1) to (8) are in rules.py, (9) to (12) in kernels/cpu/lif.py. A launch does all steps, in one of two ways, and
-where a linear feedback is too large for that, one step:
+Eqs. (1) to (8) are in rules.py, (9) to (12) in kernels/cpu/lif.py. A launch does all steps, in one of these ways, and
+in the last one, one step:
 
     _lif_resident.py   states in registers, a linear feedback's matrix in shared memory: 239 neurons of float32
-    _lif_striding.py   states in global memory, a block a sample: conv2d, and what is too large for the first
-    _lif_tiled.py      a step a launch, a tile of neurons and samples a block: a large linear feedback
+    _lif_striding.py   states in global memory, a block a sample: conv2d, inhibition, and what is too large for the first
+    _lif_events.py     a large linear feedback, forward: blocks share out the matrix, spikes are lists of its rows
+    _lif_wide.py       the same, backward, many samples: the matrix in shared memory, products in tiles
+    _lif_spread.py     the same, few samples, or too many neurons for those two: the matrix in registers
+    _lif_tiled.py      a step a launch, a tile of neurons and samples a block: a larger linear feedback, or in float64
 
-Which one follows from sizes, never from the device.
+Which one follows from sizes, but for one thing: the blocks of _lif_events.py, _lif_wide.py and _lif_spread.py wait for
+each other, and where a device does not hold them all at once, the next way is taken. It adds in another order, so there
+the last bits differ.
 """
 
 from functools import cache
 from types import SimpleNamespace
 
-from . import _lif_resident, _lif_spread, _lif_striding, _lif_tiled, _lif_wide
+from . import _lif_events, _lif_resident, _lif_spread, _lif_striding, _lif_tiled, _lif_wide
 from ._driver import blocks, cuda, elementwise
 from ._lif import with_surrogate
 from ._tile import SQUARE, TILE
@@ -25,6 +30,7 @@ MOST_SHARED = 227 << 10  # bytes of shared memory of a block, on sm_90
 MOST_TOGETHER = 512  # neurons that a block takes one a thread
 STRETCH = 128  # of neurons that do not depend on each other: a multiple of 64, so that blocks write whole words
 STACKED = 256  # threads of a block that takes several samples
+SHARED_OUT, MOST_SHARES = 64, 4  # neurons from which on shares of the threads multiply, and how many shares
 ENOUGH = 128  # blocks, to keep a device busy
 
 
@@ -37,12 +43,21 @@ class Shape:
         width = neurons if matrix or inhibition else min(neurons, STRETCH)
         stretches = blocks(neurons, width)
         held = neurons * neurons * mem.dtype.itemsize if matrix else 0
-        each = max(3 * width * mem.dtype.itemsize, width * mem.dtype.itemsize + 3 * 8 * num_words(width))
-        rows = min(max(1, STACKED // width), blocks(batch * stretches, ENOUGH), (MOST_SHARED - held) // each)
+
+        def each(shares):  # bytes of shared memory for a sample, of both directions the most
+            return shares * width * mem.dtype.itemsize + max(2 * width * mem.dtype.itemsize, 3 * 8 * num_words(width))
+
+        rows = min(max(1, STACKED // width), blocks(batch * stretches, ENOUGH), (MOST_SHARED - held) // each(1))
+        shares = 1
+        if matrix and not inhibition and width >= SHARED_OUT:
+            while 2 * shares * width * rows <= MOST_TOGETHER and shares < MOST_SHARES:
+                shares *= 2
+            while shares > 1 and held + rows * each(shares) > MOST_SHARED:
+                shares //= 2
         self.possible = rows > 0 and width <= MOST_TOGETHER and (weight is None or weight.ndim < 4)
         self.grid = blocks(batch, max(rows, 1)), stretches
-        self.block = width, rows
-        self.shared = held + rows * each
+        self.block = width, rows, shares
+        self.shared = held + rows * each(shares)
         self.tiled = matrix and not inhibition  # where it is not possible
 
 
@@ -96,14 +111,14 @@ def lif_forward(
         _lif_resident.forward_resident.launch(
             shape.grid, shape.block, current, weight, bias, beta, threshold, levels, *state, *made, shared=shape.shared
         )
-    elif shape.tiled and (wide := _lif_wide.Wide(weight, mem)).chosen:
+    elif shape.tiled and (events := _lif_events.Events(weight, mem)).possible:
         find_active(spk0.reshape(1, batch, neurons), spk[:1])
-        for first, grid in wide.launches:
-            _lif_wide.forward_wide.launch(
-                grid, _lif_wide.THREADS, first, wide.rows, current, weight, bias, beta, threshold, levels, spk0, mem0,
-                reset, delay, *wide.room(), mem, potential, shared=wide.shared, together=True,
+        words, halves = events.words(), spk.reshape(-1).view(_lif_events.WORD)
+        for first, grid in events.launches:
+            _lif_events.forward_events.launch(
+                grid, events.block, first, current, weight, bias, beta, threshold, levels, spk0, mem0, reset, delay,
+                words, mem, potential, halves, shared=events.shared, together=True,
             )  # fmt: skip
-        _lif_spread.pack_spikes(potential, threshold, spk[1:])
     elif shape.tiled and (spread := _lif_spread.Spread(weight, mem)).possible:
         find_active(spk0.reshape(1, batch, neurons), spk[:1])
         words = spread.words().reshape(-1)
