@@ -19,6 +19,7 @@ import numpy as np
 
 from ._driver import SIMULATED, THREADS, address, blocks, cuda, elementwise, kernel, part, scratch
 from ._product import product_kernels
+from ._ptx import QUAD
 from ._tile import COUNT, LEFT, SQUARE, TILE, place
 from .bits import bit, no_bits, word_of
 
@@ -65,12 +66,9 @@ class Plan:
 
 
 def odd_rows(*arrays):
-    """True if a row of an array does not begin at a multiple of 16 bytes, else None."""
-    return (
-        True
-        if any((x.shape[x.ndim - 1] * x.dtype.itemsize | address(x)) % 16 for x in arrays if x is not None)
-        else None
-    )
+    """True if a row of an array is not made of whole vectors, each at a multiple of 16 bytes, else None."""
+    whole = all(x.shape[x.ndim - 1] % QUAD == 0 and address(x) % 16 == 0 for x in arrays if x is not None)
+    return None if whole else True
 
 
 @part
