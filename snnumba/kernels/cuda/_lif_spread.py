@@ -231,16 +231,21 @@ def backward_spread(
     spk_t, mem_t = dspk.shape[0] > 1, dmem.shape[0] > 1
     zero, one = np.float32(0), np.float32(1)
     d = carry = dbeta_here = dthreshold_here = after = decay = theta = zero
+    m = u = gs = gu = h = zero
+    now = (steps - 1) * batch * neurons
     if alive:
-        after, decay, theta = number(mem, (steps - 1) * batch * neurons + e), beta[n], threshold[n]
+        after, decay, theta = number(mem, now + e), beta[n], threshold[n]
+        m, u = number(potential, now + e), number(mem, now - batch * neurons + e) if steps > 1 else number(mem0, e)
+        gs, gu = number(dspk, now * spk_t + of_spk), number(dmem, now * mem_t + of_mem)
     for t in range(steps - 1, -1, -1):
-        m = u = gs = gu = h = zero
+        next_m = next_u = next_gs = next_gu = zero
         if alive:
-            now = t * batch * neurons
-            m = number(potential, now + e)
-            u = number(mem, now - batch * neurons + e) if t > 0 else number(mem0, e)
-            gs, gu = number(dspk, now * spk_t + of_spk), number(dmem, now * mem_t + of_mem)
             h = surrogate(m - theta, kind, a, b)
+            if t > 0:  # asked for a step before it is read
+                now = (t - 1) * batch * neurons
+                next_m = number(potential, now + e)
+                next_u = number(mem, now - batch * neurons + e) if t > 1 else number(mem0, e)
+                next_gs, next_gu = number(dspk, now * spk_t + of_spk), number(dmem, now * mem_t + of_mem)
         there, tag = t % 2 * half + base, np.uint32(sent + np.uint64(steps - 1 - t))
         if t + 1 < steps:
             receive_inputs(words, there, live, rows, neurons, tag, inputs)
@@ -256,9 +261,9 @@ def backward_spread(
         there = (t + 1) % 2 * half + base
         if sends and (t > 0 or initial):
             send(words, there + s * rows + n, d, tag + np.uint32(1))
-        after = u
         if alive:
             put_number(dcurrent, t * batch * neurons + e, d)
+        after, m, u, gs, gu = u, next_m, next_u, next_gs, next_gu
     if initial:
         receive_inputs(words, half + base, live, rows, neurons, np.uint32(sent + np.uint64(steps)), inputs)
         sums = floats[samples * SUMS :]

@@ -44,7 +44,7 @@ ROWS = 2 * CHUNK  # terms of a warp at a time
 ROOM = max(WARPS * STAGES * ROWS * TILE, GROUPS * TILE * TILE)
 PITCH = TILE + 1
 MOST_BLOCKS = 128  # that run together: an H100 has 132 multiprocessors
-LEAST = 65  # samples
+LEAST = 40 << 10  # neurons of all samples
 MOST_SHARED = 227 << 10  # bytes of shared memory of a block, on sm_90
 SUMS, EIGHT, OWN = (64,), (8,), (EACH,)
 
@@ -54,7 +54,7 @@ class Wide:
 
     def __init__(self, weight, mem):
         _, batch, neurons = mem.shape
-        self.samples = batch
+        self.size = batch * neurons
         self.columns = blocks(neurons, TILE)
         self.rows = WARPS * ROWS * blocks(neurons, WARPS * ROWS)
         self.shared = 4 * (self.rows * TILE + ROOM + TILE * PITCH)
@@ -70,7 +70,7 @@ class Wide:
     @property
     def chosen(self):
         """Whether there are so many samples that this is the better way."""
-        return self.possible and self.samples >= LEAST
+        return self.possible and self.size >= LEAST
 
     def room(self):
         """Where blocks put what others need, and their flags."""
