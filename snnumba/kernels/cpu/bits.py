@@ -48,13 +48,20 @@ else:
 
 
 @part
-def clip(word, first, begin, end):
-    """The word whose bit 0 stands for element first, without the elements outside [begin, end)."""
-    if begin > first:
-        word = word >> np.uint64(begin - first) << np.uint64(begin - first)
-    if end < first + 64:
-        word = word << np.uint64(first + 64 - end) >> np.uint64(first + 64 - end)
-    return word
+def turn(words):
+    """Bit k of word r becomes bit r of word k, of 64 words: halves change places, then halves of these, and so on.
+
+    Source: Warren 2012, Hacker's Delight, 7-3.
+    """
+    j, low = 32, np.uint64(0xFFFFFFFF)
+    while j > 0:
+        for first in range(0, 64, 2 * j):
+            for k in range(first, first + j):
+                changed = ((words[k] >> np.uint64(j)) ^ words[k + j]) & low
+                words[k] ^= changed << np.uint64(j)
+                words[k + j] ^= changed
+        j //= 2
+        low ^= low << np.uint64(j)
 
 
 @part
@@ -172,39 +179,48 @@ def add_chosen(bits, x, row, out):
 
 
 @part
-def add_to_rows(bits, x, d, begin, end, table):
-    """table[i] += x[i] d over the elements i in [begin, end) that the bits choose; x None: all are 1."""
-    n, width = d.shape[0], lanes(d)
-    words = range(begin // 64, (end + 63) // 64)
-    c = 0
-    while c + 4 * width <= n:
+def add_outer(x, words, first, base, begin, end, d, c, width, table):
+    """table[i] += sum_r x[first + r, i] d[r] over 64 rows, in order, for i in [begin, end): four vectors from column c.
+
+    Bit r of words[i - base] chooses; x None: all are 1. d holds these vectors of one row after the other.
+    """
+    for k in range(begin - base, end - base):
+        word = words[k]
+        if word == 0:
+            continue
+        row = table[base + k]
         c1, c2, c3 = c + width, c + 2 * width, c + 3 * width
-        d0, d1, d2, d3 = load(d, c), load(d, c1), load(d, c2), load(d, c3)
-        for w in words:
-            word = clip(bits[w], 64 * w, begin, end)
-            while word != 0:
-                i = 64 * w + lowest(word)
-                word &= word - ONE
-                row = table[i]
-                t0, t1, t2, t3 = load(row, c), load(row, c1), load(row, c2), load(row, c3)
-                if x is None:
-                    t0, t1, t2, t3 = add(t0, d0), add(t1, d1), add(t2, d2), add(t3, d3)
-                else:
-                    xi = x[i]
-                    t0, t1, t2, t3 = fused(xi, d0, t0), fused(xi, d1, t1), fused(xi, d2, t2), fused(xi, d3, t3)
-                store4(row, c, width, t0, t1, t2, t3)
-        c += 4 * width
-    while c < n:
-        d0 = load_part(d, c, n - c)
-        for w in words:
-            word = clip(bits[w], 64 * w, begin, end)
-            while word != 0:
-                i = 64 * w + lowest(word)
-                word &= word - ONE
-                row = table[i]
-                t0 = load_part(row, c, n - c)
-                store_part(row, c, add(t0, d0) if x is None else fused(x[i], d0, t0), n - c)
-        c += width
+        o0, o1, o2, o3 = load(row, c), load(row, c1), load(row, c2), load(row, c3)
+        while word != 0:
+            r = lowest(word)
+            word &= word - ONE
+            at = 4 * width * r
+            d0, d1 = load(d, at), load(d, at + width)
+            d2, d3 = load(d, at + 2 * width), load(d, at + 3 * width)
+            if x is None:
+                o0, o1, o2, o3 = add(o0, d0), add(o1, d1), add(o2, d2), add(o3, d3)
+            else:
+                xr = x[first + r, base + k]
+                o0, o1, o2, o3 = fused(xr, d0, o0), fused(xr, d1, o1), fused(xr, d2, o2), fused(xr, d3, o3)
+        store4(row, c, width, o0, o1, o2, o3)
+
+
+@part
+def add_narrow(x, words, first, base, begin, end, d, c, width, table):
+    """add_outer for one vector, cut at the end of the row."""
+    left = table.shape[1] - c
+    for k in range(begin - base, end - base):
+        word = words[k]
+        if word == 0:
+            continue
+        row = table[base + k]
+        o0 = load_part(row, c, left)
+        while word != 0:
+            r = lowest(word)
+            word &= word - ONE
+            d0 = load(d, width * r)
+            o0 = add(o0, d0) if x is None else fused(x[first + r, base + k], d0, o0)
+        store_part(row, c, o0, left)
 
 
 @part

@@ -10,10 +10,11 @@ Weights lie as (inputs, outputs), so that one active input adds one row. With pi
 """
 
 from ._compile import kernel, part
-from .bits import add_rows, add_to_rows, copy_row, pack_nonzero, store4
-from .vector import fused, lanes, load, load_part, store_part, zero
+from .bits import ZERO, add_narrow, add_outer, add_rows, copy_row, pack_nonzero, store4, turn
+from .vector import fused, lanes, load, load_part, room_for, store, store_part, zero
 
 BLOCK = 16
+TILE = 64 * 64  # numbers of 64 rows: four vectors of float32 each
 
 
 @kernel(lambda x, *_: x.shape[1], grain=BLOCK)
@@ -44,6 +45,38 @@ def linear_forward(begin, end, x, active, weight, bias, out):
                 add_rows(active[t, b], x[t, b], weight, out[t, b])
 
 
+@part
+def add_products(x, active, d, begin, end, dweight):
+    """Eq. (2) added to inputs [begin, end) of dweight; x, active and d as in linear_backward, a row for each (t, b).
+
+    64 rows are taken together, and four vectors of each at a time copied to where they stay in the first cache.
+    """
+    n, width = dweight.shape[1], lanes(d[0])
+    words, near = room_for(active[0], 64), room_for(d[0], TILE)
+    for first in range(0, d.shape[0], 64):
+        count = min(64, d.shape[0] - first)
+        c = 0
+        while c < n:
+            wide = c + 4 * width <= n
+            for r in range(count):
+                row, at = d[first + r], 4 * width * r
+                if wide:
+                    c1, c2, c3 = c + width, c + 2 * width, c + 3 * width
+                    store4(near, at, width, load(row, c), load(row, c1), load(row, c2), load(row, c3))
+                else:
+                    store(near, width * r, load_part(row, c, n - c))
+            for base in range(begin // 64 * 64, end, 64):
+                for r in range(64):
+                    words[r] = active[first + r, base // 64] if r < count else ZERO
+                turn(words)
+                low, high = max(begin, base), min(end, base + 64)
+                if wide:
+                    add_outer(x, words, first, base, low, high, near, c, width, dweight)
+                else:
+                    add_narrow(x, words, first, base, low, high, near, c, width, dweight)
+            c += 4 * width if wide else width
+
+
 @kernel(lambda x, active, d, dweight, *_: dweight.shape[0] + 1)
 def linear_backward(begin, end, x, active, d, dweight, dbias, add):
     """Eqs. (2) and (3); an item is an input, and the bias is the last one.
@@ -54,22 +87,22 @@ def linear_backward(begin, end, x, active, d, dweight, dbias, add):
     d : (T, B, O) float
     dweight, dbias : (I, O), (O,) float        added to if add, else written in full
     """
-    inputs = dweight.shape[0]
-    with_bias = end > inputs
+    inputs, n = dweight.shape
+    stop = min(end, inputs)
+    rows = d.shape[0] * d.shape[1]
     if not add:
-        dweight[begin : min(end, inputs)] = 0
-        if with_bias:
+        dweight[begin:stop] = 0
+        if end > inputs:
             dbias[:] = 0
-    for t in range(d.shape[0]):
-        for b in range(d.shape[1]):
-            row = d[t, b]
-            if x is None:
-                add_to_rows(active[t, b], None, row, begin, min(end, inputs), dweight)
-            else:
-                add_to_rows(active[t, b], x[t, b], row, begin, min(end, inputs), dweight)
-            if with_bias:
-                for n in range(row.shape[0]):
-                    dbias[n] += row[n]
+    marks, ds = active.reshape(rows, active.shape[2]), d.reshape(rows, n)
+    if x is None:
+        add_products(None, marks, ds, begin, stop, dweight)
+    else:
+        add_products(x.reshape(rows, inputs), marks, ds, begin, stop, dweight)
+    if end > inputs:
+        for r in range(rows):
+            for k in range(n):
+                dbias[k] += ds[r, k]
 
 
 @part

@@ -12,8 +12,9 @@ from functools import reduce
 import numpy as np
 from llvmlite import ir
 from numba import types
-from numba.core import config
+from numba.core import cgutils, config
 from numba.extending import intrinsic, models, register_model
+from numba.np.arrayobj import populate_array
 
 BYTES = 64
 
@@ -239,6 +240,30 @@ def zero(typing, row):
     return Vector(row.dtype)(row), lambda context, builder, signature, args: ir.Constant(_llvm(row.dtype), None)
 
 
+@intrinsic(prefer_literal=True)
+def room_for(typing, row, count):
+    """A row of `count` numbers of the row's type to work in, contents undefined, until the kernel ends."""
+    n, array = count.literal_value, types.Array(row.dtype, 1, "C")
+
+    def generate(context, builder, signature, args):
+        number = context.get_data_type(row.dtype)
+        memory = cgutils.alloca_once(builder, ir.ArrayType(number, n))
+        memory.align = BYTES
+        index, size = ir.IntType(64), context.get_abi_sizeof(number)
+        made = context.make_array(array)(context, builder)
+        populate_array(
+            made,
+            data=builder.bitcast(memory, number.as_pointer()),
+            shape=[ir.Constant(index, n)],
+            strides=[ir.Constant(index, size)],
+            itemsize=ir.Constant(index, size),
+            meminfo=None,
+        )
+        return made._getvalue()
+
+    return array(row, count), generate
+
+
 if config.DISABLE_JIT:  # plain Python: a vector is a NumPy array
 
     class _Lanes(np.ndarray):
@@ -251,6 +276,9 @@ if config.DISABLE_JIT:  # plain Python: a vector is a NumPy array
 
     def lanes(row):
         return BYTES // row.itemsize
+
+    def room_for(row, count):
+        return np.empty(count, row.dtype)
 
     def zero(row):
         return KINDS[row.dtype](np.zeros(lanes(row)))
