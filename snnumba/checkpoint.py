@@ -9,7 +9,8 @@
                    layer, metrics/<name>, ... (epochs,) of each metric
     /begun         where an epoch has begun: its losses (steps,), and sums over its samples
 
-Every array has its sha256 as an attribute. Nothing in a file is ever executed: names are looked up in fixed tables.
+Every array has its sha256 as an attribute, and the file one of all its bytes (see hdf5). Nothing in a file is ever
+executed: names are looked up in fixed tables. No array is made larger than its file.
 """
 
 import json
@@ -31,6 +32,7 @@ from .optim import SGD, Adam, AdamW, CosineAnnealingLR, Optimizer, Schedule, Ste
 
 FORMAT, VERSION = "snnumba run", 2
 OPTIMIZERS: dict[str, type[Optimizer]] = {kind.__name__: kind for kind in (Adam, AdamW, SGD)}
+UNREADABLE = (OSError, KeyError, RuntimeError, TypeError, ValueError)  # what is raised where bytes make no sense
 GROUPS = ("rates", "metrics", "validation_metrics")  # what of a history is a list for each of some names
 SUMS = ("measures", "fired")  # what of a tally is a number for each of some names
 SCHEDULES: dict[str, type[Schedule]] = {kind.__name__: kind for kind in (StepLR, CosineAnnealingLR)}
@@ -101,6 +103,8 @@ def save(
     if history.begun is not None:
         arrays |= {f"begun/{name}": x for name, x in _tally_arrays(history.begun).items()}
     with hdf5.whole_file(path) as file:
+        for group in ("weights", "optimizer", "random", "history"):
+            file.create_group(group)
         file.attrs["format"], file.attrs["version"] = FORMAT, VERSION
         file.attrs.update(attributes)
         for name, array in arrays.items():
@@ -117,24 +121,22 @@ def load(path: str | os.PathLike[str], device: str = "cpu") -> Run:
     ValueError
         if it is not a run, not of this version, or damaged, saying what was seen.
     """
-    with open(path, "rb"):  # says what is missing, a folder or not to be read, more plainly than HDF5 does
-        pass
-    if not h5py.is_hdf5(path):
+    if not hdf5.is_hdf5(path):
         raise ValueError(f"{path} is not a run: it is not an HDF5 file")
     try:
-        with h5py.File(path, "r") as file:
+        with hdf5.opened(path) as file:
             _check_format(file)
+            if not hdf5.is_sealed(path):
+                raise ValueError("damaged: it does not say what its checksum is")
             texts = {name: _json(file, name) for name in ("net", "optimizer", "settings", "versions")}
-            net = Network.from_config(texts["net"], device)
-            net.load_state_dict(_arrays(file, "weights"))
+            net = Network.from_config(texts["net"], device, state=_arrays(file, "weights"))
             optimizer = _made("optimizer", OPTIMIZERS, texts["optimizer"], net)
             optimizer.load_state_dict(_arrays(file, "optimizer"))
             schedule = _schedule(_json(file, "schedule"), optimizer) if "schedule" in file.attrs else None
-            if "random" in file:
-                net.load_random_state(_arrays(file, "random"))
+            net.load_random_state(_arrays(file, "random"))
             history = _history(_arrays(file, "history"))
             history.begun = _tally(_arrays(file, "begun")) if "begun" in file else None
-    except (OSError, KeyError, RuntimeError, TypeError, ValueError) as error:
+    except UNREADABLE as error:
         raise ValueError(f"{path}: {error.args[0] if isinstance(error, KeyError) else error}") from None
     return Run(net, optimizer, history, texts["settings"], texts["versions"], schedule)
 
@@ -142,9 +144,9 @@ def load(path: str | os.PathLike[str], device: str = "cpu") -> Run:
 def is_run(path: str | os.PathLike[str]) -> bool:
     """Whether a file is a run, of whatever version."""
     try:
-        with h5py.File(path, "r") as file:
-            return hdf5.text(file.attrs.get("format", "")) == FORMAT
-    except OSError:
+        with hdf5.opened(path) as file:
+            return hdf5.text(hdf5.attribute(file, "format")) == FORMAT
+    except UNREADABLE:
         return False
 
 
@@ -161,16 +163,19 @@ def versions() -> dict[str, str]:
 
 
 def _check_format(file: Any) -> None:
-    if hdf5.text(file.attrs.get("format", "")) != FORMAT:
+    if hdf5.text(hdf5.attribute(file, "format")) != FORMAT:
         raise ValueError(f"not a run: it holds {', '.join(file) or 'nothing'} and no attribute format {FORMAT!r}")
-    version = file.attrs.get("version")
+    version = hdf5.attribute(file, "version")
     if version != VERSION:
         raise ValueError(f"a run of format version {version}; this snnumba reads version {VERSION}")
 
 
 def _json(file: Any, name: str) -> dict[str, Any]:
     """The JSON object in an attribute."""
-    value = json.loads(hdf5.text(file.attrs[name]))
+    stored = hdf5.attribute(file, name)
+    if stored is None:
+        raise ValueError(f"damaged: no attribute {name}")
+    value = json.loads(hdf5.text(stored))
     if not isinstance(value, dict):
         raise ValueError(f"damaged: {name} must be a JSON object; got {value!r}")
     return value

@@ -89,9 +89,9 @@ class _CompileNotice(event.Listener):
 def _evaluate(args: argparse.Namespace) -> None:
     run = checkpoint.load(args.run_file, args.device)
     use_threads(args.threads)
-    task = task_of(run, args.run_file, args.data)
-    loss_fn = getattr(task, "loss_fn", None)
     batch_size = args.batch_size or run.settings.get("batch_size", 128)
+    task = task_of(run, args.run_file, args.data, batch_size=batch_size)
+    loss_fn = getattr(task, "loss_fn", None)
     result = evaluate(run.net, task.test, loss_fn, batch_size, metrics=task.metrics)
     figures = result.metrics if result.accuracy is None else {"accuracy": result.accuracy}
     row("run", f"{args.run_file}, {run.history.epochs} epochs, of snnumba {run.versions.get('snnumba', '?')}")

@@ -242,9 +242,7 @@ def load(path: str | os.PathLike[str], split: str = "train", **transforms: Any) 
     ...     load(f"{folder}/tiny.h5", "test")
     Dataset(tiny: 4 images, 2x2, 2 classes)
     """
-    with open(path, "rb"):  # says what is missing, a folder or not to be read, more plainly than HDF5 does
-        pass
-    if not h5py.is_hdf5(path):
+    if not hdf5.is_hdf5(path):
         raise ValueError(f"{path} is not an HDF5 file")
     try:
         images, labels, name, classes = _contents(path, split)
@@ -463,12 +461,13 @@ def _as_dataset(pair: Any, classes: Sequence[str] | None) -> Dataset:
 def _contents(path: str | os.PathLike[str], split: str) -> tuple[Array, Array, str, list[str] | None]:
     """Images, labels, name and class names in the file."""
     try:
-        with h5py.File(path, "r") as file:
+        with hdf5.opened(path) as file:
             images, labels = _member(file, f"{split}/images"), _member(file, f"{split}/labels")
             _check_shapes(images, labels)
-            name, classes = hdf5.text(file.attrs.get("name", Path(path).stem)), file.attrs.get("classes")
+            name, classes = hdf5.attribute(file, "name"), hdf5.attribute(file, "classes")
             names = None if classes is None else [hdf5.text(label) for label in np.atleast_1d(classes)]
-            return hdf5.read(images), hdf5.read(labels), name, names
+            called = Path(path).stem if name is None else hdf5.text(name)
+            return hdf5.read(images), hdf5.read(labels), called, names
     except (OSError, KeyError, RuntimeError, TypeError) as error:  # what h5py raises where the bytes make no sense
         raise ValueError(f"the file is damaged: {error}") from None
 

@@ -1,8 +1,17 @@
-"""HDF5 files as this package keeps them: written whole or not at all, with a checksum beside each array."""
+"""HDF5 files as this package keeps them: written whole or not at all, with checksums, and read with suspicion.
+
+A file that this package wrote begins with a user block, of BLOCK bytes that HDF5 leaves to others:
+
+    "snnumba sha256 ", the sha256 of all that comes after the block in 64 hexadecimal digits, zeros
+
+It is checked before HDF5 sees the file, so that damage is told as such, wherever it is. Any file is refused that has
+links to other places, in it or out of it, or datasets that lie in other files or are more than its bytes can hold.
+"""
 
 import glob
 import hashlib
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +21,12 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
+from .memory import check_memory
+
 Array = npt.NDArray[Any]
+
+BLOCK, SEAL = 512, b"snnumba sha256 "
+PACKED = 1100  # bytes that a byte of a file can stand for: deflate packs zeros 1032 to 1
 
 
 def text(value: Any) -> str:
@@ -27,11 +41,100 @@ def sha256(array: Array) -> str:
 
 def read(stored: Any) -> Array:
     """The array, once it is known to be the one that was written."""
+    if stored.dtype.kind not in "biuf":
+        raise ValueError(f"{stored.name} must hold numbers; got {stored.dtype}")
+    check_memory(stored.name, stored.nbytes)
     array: Array = stored[...]
-    seen, written = sha256(array), stored.attrs.get("sha256")
+    seen, written = sha256(array), attribute(stored, "sha256")
     if written not in (None, seen):
         raise ValueError(f"{stored.name} is damaged: sha256 is {seen}, the file says {written}")
     return array
+
+
+def attribute(item: Any, name: str) -> Any:
+    """An attribute, of at most as many bytes as its file; None where there is none."""
+    if name not in item.attrs:
+        return None
+    if item.attrs.get_id(name).get_storage_size() > item.file.id.get_filesize():
+        raise ValueError(f"attribute {name} of {item.name} is larger than the file")
+    return item.attrs[name]
+
+
+def is_hdf5(path: str | os.PathLike[str]) -> bool:
+    """Whether a file is such; errors say what is missing, a folder or not to be read, more plainly than HDF5 does."""
+    if stat.S_ISFIFO(os.stat(path).st_mode):  # which would be waited for
+        return False
+    with open(path, "rb"):
+        return bool(h5py.is_hdf5(path))
+
+
+@contextmanager
+def opened(path: str | os.PathLike[str]) -> Iterator[Any]:
+    """An HDF5 file to read, once it is known to be as it was written, where it says how that was, and all inside.
+
+    Raises
+    ------
+    OSError, RuntimeError
+        if it cannot be opened.
+    ValueError
+        if it is damaged, or has something in it that is not followed, saying what was seen.
+    """
+    if written := _sealed_digest(path):
+        seen = _digest(path)
+        if seen != written:
+            raise ValueError(f"damaged, or changed since it was written: sha256 is {seen}, the file says {written}")
+    with h5py.File(path, "r") as file:
+        _check_inside(file, os.path.getsize(path))
+        yield file
+
+
+def is_sealed(path: str | os.PathLike[str]) -> bool:
+    """Whether a file says what the checksum of all of it is."""
+    return _sealed_digest(path) is not None
+
+
+def seal(path: str | os.PathLike[str]) -> None:
+    """Write a file's checksum into its user block."""
+    with open(path, "rb+") as file:
+        file.write(SEAL + _digest(path).encode())
+
+
+def _sealed_digest(path: str | os.PathLike[str]) -> str | None:
+    """What the user block says."""
+    with open(path, "rb") as file:
+        head = file.read(len(SEAL) + 64)
+    return head[len(SEAL) :].decode("ascii", "replace") if head.startswith(SEAL) else None
+
+
+def _digest(path: str | os.PathLike[str]) -> str:
+    """The checksum of what comes after the user block."""
+    with open(path, "rb") as file:
+        file.seek(BLOCK)
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _check_inside(file: Any, size: int) -> None:
+    """Refuse links, numbers that lie in other files, and more of them than `size` bytes can hold."""
+    groups, seen, held = [file], set(), 0
+    while groups:
+        group = groups.pop()
+        for name in group:
+            where = f"{group.name.rstrip('/')}/{name}"
+            if not isinstance(group.get(name, getlink=True), h5py.HardLink):
+                raise ValueError(f"{where} is a link to elsewhere; links are not followed")
+            item = group[name]
+            address = h5py.h5o.get_info(item.id).addr
+            if address in seen:
+                continue
+            seen.add(address)
+            if isinstance(item, h5py.Group):
+                groups.append(item)
+            elif isinstance(item, h5py.Dataset):
+                if item.is_virtual or item.external:
+                    raise ValueError(f"the numbers of {where} lie in another file; it is not opened")
+                held += item.nbytes
+                if held > PACKED * size:
+                    raise ValueError(f"{where} would have {item.nbytes} bytes, more than a file of {size} can hold")
 
 
 @contextmanager
@@ -42,8 +145,9 @@ def whole_file(path: str | os.PathLike[str]) -> Iterator[Any]:
     _remove_left(target)
     part = target.with_name(f".{target.name}.{os.getpid()}.part")
     try:
-        with h5py.File(part, "w") as file:
+        with h5py.File(part, "w", userblock_size=BLOCK) as file:
             yield file
+        seal(part)
         with open(part, "rb+") as written:
             os.fsync(written.fileno())
         os.replace(part, target)

@@ -116,13 +116,20 @@ class Network:
         }
 
     @classmethod
-    def from_config(cls, config: Mapping[str, Any], device: str = "cpu", precision: str = "fp32") -> Self:
-        """A net of this config, with weights of its own; load_state_dict gives it those of another.
+    def from_config(
+        cls,
+        config: Mapping[str, Any],
+        device: str = "cpu",
+        precision: str = "fp32",
+        state: Mapping[str, npt.ArrayLike] | None = None,
+    ) -> Self:
+        """A net of this config, with the arrays of `state`, or weights of its own, which load_state_dict replaces.
 
         Raises
         ------
-        TypeError, ValueError
-            if something in the config is missing, not known or out of its range.
+        KeyError, TypeError, ValueError
+            if something in the config is missing, not known or out of its range, or the state is not of such a net:
+            then nothing of the sizes that the config names is made.
 
         >>> from snnumba import Linear, RLeaky
         >>> net = Network(Linear(3, 5), RLeaky(beta=0.9, linear_features=5), num_steps=7)
@@ -134,7 +141,12 @@ class Network:
         if not isinstance(layers, list):
             raise ValueError(f"the net's config must have a list of layers; got {layers!r}")
         made = [_layer_from_config(f"layer {k}", layer) for k, layer in enumerate(layers)]
-        return cls(*made, num_steps=config["num_steps"], dtype=config["dtype"], device=device, precision=precision)
+        if state is not None:
+            _check_shapes(made, state)
+        net = cls(*made, num_steps=config["num_steps"], dtype=config["dtype"], device=device, precision=precision)
+        if state is not None:
+            net.load_state_dict(state)
+        return net
 
     def shapes_for(self, shape: tuple[int, ...] | None) -> list[tuple[int, ...] | None]:
         """The shape of a sample and of what each layer makes of it; None where a shape is not known.
@@ -499,6 +511,28 @@ def _check_layers(layers: tuple[Layer, ...]) -> tuple[Layer, ...]:
     if not layers or not isinstance(layers[-1], Spiking):
         raise ValueError(f"the last layer must be a spiking one; got {layers[-1] if layers else 'no layer'}")
     return layers
+
+
+class _Shapes:
+    """Stands for random numbers where only the shapes of what is drawn are wanted: its arrays take no memory."""
+
+    def uniform(self, low: float, high: float, shape: tuple[int, ...]) -> Array:
+        return np.broadcast_to(np.float64(0), shape)
+
+    def integers(self, most: int, dtype: Any) -> Any:
+        return dtype(0)
+
+
+def _check_shapes(layers: list[Layer], state: Mapping[str, npt.ArrayLike]) -> None:
+    """Refuse layers, not yet built, that have other arrays than a state."""
+    shapes: Any = _Shapes()
+    for k, layer in enumerate(layers):
+        for name, (drawn, _) in layer._draw(shapes).items():
+            if f"{k}.{name}" not in state:
+                raise KeyError(f"state lacks {k}.{name}; it has {', '.join(sorted(state)) or 'nothing'}")
+            shape = np.shape(state[f"{k}.{name}"])
+            if shape != np.shape(drawn):
+                raise ValueError(f"{k}.{name} must be {np.shape(drawn)}; got {shape}")
 
 
 def _check_keys(name: str, config: Any, keys: set[str]) -> None:

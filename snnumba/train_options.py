@@ -143,4 +143,6 @@ def task_of(run: checkpoint.Run, path: Path | str, data: str | None = None, **ch
         settings["data"] = data
     if name == CLASSIFICATION and not isinstance(settings.get("data"), str):
         raise ValueError(f"{path} does not name the data that it was trained on; give --data")
-    return TASKS[name](settings)
+    task = TASKS[name](settings)
+    task.check_net(run.net)
+    return task

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import snnumba as snn
-from snnumba import checkpoint, optim, surrogate
+from snnumba import checkpoint, hdf5, optim, surrogate
 from snnumba import functional as SF
 from snnumba.datasets import Dataset, Loader
 from snnumba.history import History
@@ -208,6 +208,7 @@ def test_a_data_set_is_not_a_run(tmp_path):
 def changed(file, change):
     with h5py.File(file, "r+") as opened:
         change(opened)
+    hdf5.seal(file)
 
 
 def edited(attribute, **values):
@@ -236,7 +237,7 @@ DAMAGED = {  # what was done to the file, and what is said
         lambda file: file.attrs.__setitem__("settings", "[1]"),
         r"settings must be a JSON object; got \[1\]",
     ),
-    "a history of text": (history_of_text, "history/loss must be one row of float64"),
+    "a history of text": (history_of_text, "history/loss must hold numbers; got object"),
     "a changed number": (overwrite, "/weights/0.weight is damaged: sha256"),
     "no weight": (lambda file: file.__delitem__("weights/0.weight"), r"state lacks 0\.weight"),
     "no weights": (lambda file: file.__delitem__("weights"), "no group /weights"),

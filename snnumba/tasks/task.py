@@ -1,5 +1,6 @@
 """What the jobs of `snnumba train` share."""
 
+import math
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -7,8 +8,10 @@ import numpy as np
 
 from ..datasets import Samples
 from ..layers.base import Layer, check_size
+from ..layers.spiking import Spiking
+from ..memory import check_memory
+from ..network import Network
 from ..steps import Loss, Metric
-from .memory import check_memory
 
 # What a step of training keeps, in numbers: of a parameter its gradient, averages and copies, of a neuron at each step
 # its current and membrane, and their gradients. Peaks of memory were measured to be 7.7 and 2.6 to 3.9.
@@ -56,9 +59,15 @@ class Task:
         steps = check_size("samples", self["samples"]) * check_size("num_steps", self["num_steps"])
         check_memory("the samples", PER_STEP * steps, "--samples or --num-steps")
 
+    def check_net(self, net: Network) -> None:
+        """Refuse a net from a file if it does not fit into memory, with the steps and the batches of this task."""
+        shapes = zip(net.layers, net.shapes[1:], strict=True)
+        neurons = sum(math.prod(shape or ()) for layer, shape in shapes if isinstance(layer, Spiking))
+        self._check_memory(net.vector.size, neurons)
+
     def _check_memory(self, parameters: int, neurons: int) -> None:
         """Refuse a net of so many parameters and neurons if it does not fit into memory."""
-        states = neurons * self["num_steps"] * self["batch_size"]
+        states = neurons * check_size("num_steps", self["num_steps"]) * check_size("batch_size", self["batch_size"])
         size = np.dtype(self["dtype"]).itemsize * (PER_PARAMETER * parameters + PER_NEURON * states)
         check_memory("the net", size, "--hidden, --num-steps or --batch-size")
 

@@ -18,11 +18,10 @@ def machine_memory() -> int | None:
         return total
 
 
-def check_memory(what: str, size: int, options: str) -> None:
-    """Refuse what takes more bytes than the machine has, naming the options that it grows with."""
+def check_memory(what: str, size: int, options: str | None = None) -> None:
+    """Refuse what takes more bytes than the machine has, naming the options that it grows with, if any."""
     limit = machine_memory()
     if limit is not None and size > limit:
-        raise ValueError(
-            f"{what} would take about {size / 2**30:,.1f} GiB of memory, and there are {limit / 2**30:,.1f}; "
-            f"choose a smaller {options}"
-        )
+        advice = "" if options is None else f"; choose a smaller {options}"
+        sizes = f"{size / 2**30:,.1f} GiB of memory, and there are {limit / 2**30:,.1f}"
+        raise ValueError(f"{what} would take about {sizes}{advice}")
