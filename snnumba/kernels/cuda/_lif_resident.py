@@ -13,7 +13,7 @@ or d of each neuron at two steps.
 import numpy as np
 
 from ._driver import cuda, kernel, part, rules
-from ._lif import add_chosen_rows, add_row, adjoint, halves_for, is_largest, potential_of, settled
+from ._lif import add_chosen_rows, add_row, add_row_in_turn, adjoint, halves_for, is_largest, potential_of, settled
 from ._ptx import waiter
 from ._together import copy_four, end_copies, number
 from .bits import bit, word_of
@@ -105,12 +105,11 @@ def forward_resident(
                 i += one_to_one * s
             else:
                 if b < batch and n < neurons:
+                    begin, end = share * count // shares, (share + 1) * count // shares
+                    rows = floats[32 * begin * neurons :]
                     if t == 0:
-                        begin, end = share * neurons // shares, (share + 1) * neurons // shares
-                        i = add_row(spk0[b, begin:end], floats[begin * neurons :], neurons, n, i)
+                        i = add_row_in_turn(spk0[b, 32 * begin : min(32 * end, neurons)], rows, neurons, n, i)
                     else:
-                        begin, end = share * count // shares, (share + 1) * count // shares
-                        rows = floats[32 * begin * neurons :]
                         i = add_chosen_rows(halves, now + begin, end - begin, rows, neurons, n, i)
                 i = added_up(values, thread, stacked, i)
         m = zero
