@@ -171,7 +171,8 @@ def lstm_adjoint(a_c, a_q, squashed, i, f, g, o, c):
     )
 
 
-# Surrogates: the derivative that stands for dH/dx in eq. (6). Each takes x and its two parameters a and b.
+# Surrogates: the derivative that stands for dH/dx in eq. (6). Each takes x and its two parameters a and b; x may be a
+# vector (cpu/lanewise.py), so that no rule branches on it.
 
 
 def atan(x, a, b):
