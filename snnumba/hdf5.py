@@ -143,7 +143,13 @@ def _check_inside(file: Any, size: int) -> None:
 
 @contextmanager
 def whole_file(path: str | os.PathLike[str]) -> Iterator[Any]:
-    """An HDF5 file to write, which takes its name only once all of it is on the disk."""
+    """An HDF5 file to write, which takes its name only once all of it is on the disk.
+
+    Raises
+    ------
+    OSError
+        with the file's name, if it cannot be written.
+    """
     target = Path(path).resolve()
     target.parent.mkdir(parents=True, exist_ok=True)
     _remove_left(target)
@@ -156,6 +162,8 @@ def whole_file(path: str | os.PathLike[str]) -> Iterator[Any]:
             os.fsync(written.fileno())
         os.replace(part, target)
         _sync_folder(target.parent)
+    except OSError as error:  # HDF5 tells more than anybody wants to know
+        raise OSError(error.errno, os.strerror(error.errno), str(path)) if error.errno else error from None
     finally:
         part.unlink(missing_ok=True)
 
