@@ -9,8 +9,8 @@
                    layer, metrics/<name>, ... (epochs,) of each metric
     /begun         where an epoch has begun: its losses (steps,), and sums over its samples
 
-Every array has its sha256 as an attribute, and the file one of all its bytes (see hdf5). Nothing in a file is ever
-executed: names are looked up in fixed tables. No array is made larger than its file.
+The file has a checksum of all its bytes (see hdf5). Nothing in it is ever executed: names are looked up in fixed
+tables. Nothing is made larger than the file can hold.
 """
 
 import json
@@ -108,7 +108,7 @@ def save(
         file.attrs["format"], file.attrs["version"] = FORMAT, VERSION
         file.attrs.update(attributes)
         for name, array in arrays.items():
-            file.create_dataset(name, data=array).attrs["sha256"] = hdf5.sha256(array)
+            file[name] = array
 
 
 def load(path: str | os.PathLike[str], device: str = "cpu") -> Run:

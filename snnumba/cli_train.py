@@ -89,7 +89,10 @@ def train(args: argparse.Namespace) -> None:
 
     def save(history: History) -> None:
         nonlocal saved, due
-        checkpoint.save(out, net, run.optimizer, history, run.settings, run.schedule)
+        try:
+            checkpoint.save(out, net, run.optimizer, history, run.settings, run.schedule)
+        except OSError as error:
+            raise OSError(f"{out} cannot be saved: {error.strerror or error}; {saved}") from None
         saved = f"{out} is as it was {history.place}; `snnumba train --resume {out}` goes on"
         due = time.monotonic() + 60 * args.save_every
 

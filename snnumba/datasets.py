@@ -242,13 +242,8 @@ def load(path: str | os.PathLike[str], split: str = "train", **transforms: Any) 
     ...     load(f"{folder}/tiny.h5", "test")
     Dataset(tiny: 4 images, 2x2, 2 classes)
     """
-    if not hdf5.is_hdf5(path):
-        raise ValueError(f"{path} is not an HDF5 file")
-    try:
-        images, labels, name, classes = _contents(path, split)
-        return Dataset(images, labels, name=name, classes=classes, **transforms)
-    except ValueError as error:
-        raise ValueError(f"{path}, {split}: {error}") from None
+    (data,) = _loaded(path, (split,), transforms)
+    return data
 
 
 def save(
@@ -314,7 +309,7 @@ def open_data(data: str | None = None, **transforms: Any) -> tuple[Dataset, Data
                 f"no {MNIST} here: `snnumba data mnist` downloads it, "
                 "`snnumba data mnist --from DIR` makes it from the four IDX files"
             )
-    train, test = load(data, "train", **transforms), load(data, "test", **transforms)
+    train, test = _loaded(data, ("train", "test"), transforms)
     _check_alike(train, test)
     return train, test
 
@@ -458,16 +453,30 @@ def _as_dataset(pair: Any, classes: Sequence[str] | None) -> Dataset:
     return Dataset(images, labels, classes=classes, dtype=dtype)
 
 
-def _contents(path: str | os.PathLike[str], split: str) -> tuple[Array, Array, str, list[str] | None]:
-    """Images, labels, name and class names in the file."""
+def _loaded(path: str | os.PathLike[str], splits: Sequence[str], transforms: dict[str, Any]) -> list[Dataset]:
+    """Splits of an HDF5 file, which is checked once."""
+    if not hdf5.is_hdf5(path):
+        raise ValueError(f"{path} is not an HDF5 file")
+    split, made = splits[0], []
     try:
         with hdf5.opened(path) as file:
-            images, labels = _member(file, f"{split}/images"), _member(file, f"{split}/labels")
-            _check_shapes(images, labels)
-            name, classes = hdf5.attribute(file, "name"), hdf5.attribute(file, "classes")
-            names = None if classes is None else [hdf5.text(label) for label in np.atleast_1d(classes)]
-            called = Path(path).stem if name is None else hdf5.text(name)
-            return hdf5.read(images), hdf5.read(labels), called, names
+            for split in splits:
+                images, labels, name, classes = _contents(file, split)
+                made.append(Dataset(images, labels, name=name or Path(path).stem, classes=classes, **transforms))
+    except (OSError, ValueError) as error:
+        damaged = "the file is damaged: " if isinstance(error, OSError) else ""
+        raise ValueError(f"{path}, {split}: {damaged}{error}") from None
+    return made
+
+
+def _contents(file: Any, split: str) -> tuple[Array, Array, str | None, list[str] | None]:
+    """Images, labels, name and class names in a file."""
+    try:
+        images, labels = _member(file, f"{split}/images"), _member(file, f"{split}/labels")
+        _check_shapes(images, labels)
+        name, classes = hdf5.attribute(file, "name"), hdf5.attribute(file, "classes")
+        names = None if classes is None else [hdf5.text(label) for label in np.atleast_1d(classes)]
+        return hdf5.read(images), hdf5.read(labels), None if name is None else hdf5.text(name), names
     except (OSError, KeyError, RuntimeError, TypeError) as error:  # what h5py raises where the bytes make no sense
         raise ValueError(f"the file is damaged: {error}") from None
 

@@ -4,8 +4,9 @@ A file that this package wrote begins with a user block, of BLOCK bytes that HDF
 
     "snnumba sha256 ", the sha256 of all that comes after the block in 64 hexadecimal digits, zeros
 
-It is checked before HDF5 sees the file, so that damage is told as such, wherever it is. Any file is refused that has
-links to other places, in it or out of it, or datasets that lie in other files or are more than its bytes can hold.
+It is checked before HDF5 sees the file, so that damage is told as such, wherever it is. Without a block, the sha256
+that datasets may have as attributes are. Any file is refused that has links to other places, in it or out of it, or
+datasets that lie in other files or are more than its bytes can hold.
 """
 
 import glob
@@ -40,13 +41,13 @@ def sha256(array: Array) -> str:
 
 
 def read(stored: Any) -> Array:
-    """The array, once it is known to be the one that was written."""
+    """The array, once it is known to be the one that was written; of a sealed file, all is known to be."""
     if stored.dtype.kind not in "biuf":
         raise ValueError(f"{stored.name} must hold numbers; got {stored.dtype}")
     check_memory(stored.name, stored.nbytes)
     array: Array = stored[...]
-    seen, written = sha256(array), attribute(stored, "sha256")
-    if written not in (None, seen):
+    written = None if is_sealed(stored.file.filename) else attribute(stored, "sha256")
+    if written is not None and written != (seen := sha256(array)):
         raise ValueError(f"{stored.name} is damaged: sha256 is {seen}, the file says {written}")
     return array
 
@@ -84,7 +85,10 @@ def opened(path: str | os.PathLike[str]) -> Iterator[Any]:
         if seen != written:
             raise ValueError(f"damaged, or changed since it was written: sha256 is {seen}, the file says {written}")
     with h5py.File(path, "r") as file:
-        _check_inside(file, os.path.getsize(path))
+        try:
+            _check_inside(file, os.path.getsize(path))
+        except (OSError, KeyError, RuntimeError, TypeError) as error:  # what h5py raises where bytes make no sense
+            raise ValueError(f"the file is damaged: {error}") from None
         yield file
 
 
@@ -139,7 +143,13 @@ def _check_inside(file: Any, size: int) -> None:
 
 @contextmanager
 def whole_file(path: str | os.PathLike[str]) -> Iterator[Any]:
-    """An HDF5 file to write, which takes its name only once all of it is on the disk."""
+    """An HDF5 file to write, which takes its name only once all of it is on the disk.
+
+    Raises
+    ------
+    OSError
+        with the file's name, if it cannot be written.
+    """
     target = Path(path).resolve()
     target.parent.mkdir(parents=True, exist_ok=True)
     _remove_left(target)
@@ -152,6 +162,8 @@ def whole_file(path: str | os.PathLike[str]) -> Iterator[Any]:
             os.fsync(written.fileno())
         os.replace(part, target)
         _sync_folder(target.parent)
+    except OSError as error:  # HDF5 tells more than anybody wants to know
+        raise OSError(error.errno, os.strerror(error.errno), str(path)) if error.errno else error from None
     finally:
         part.unlink(missing_ok=True)
 

@@ -2,6 +2,9 @@
 
 import json
 import os
+import re
+import subprocess
+import sys
 
 import h5py
 import numpy as np
@@ -179,6 +182,29 @@ def test_a_save_that_fails_leaves_the_file_before_and_nothing_else(run_file, mon
     assert list(run_file.parent.iterdir()) == [run_file]
 
 
+SAVE_ON_A_FULL_DISK = """
+import resource, sys
+from snnumba import checkpoint
+run = checkpoint.load(sys.argv[1])
+resource.setrlimit(resource.RLIMIT_FSIZE, (1000, resource.RLIM_INFINITY))
+try:
+    checkpoint.save(sys.argv[1], run.net, run.optimizer, run.history, {})
+except OSError as error:
+    print(error)
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs limits on the size of files")
+def test_a_disk_that_is_full_is_told_of_in_a_line(run_file):
+    before = run_file.read_bytes()
+    command = [sys.executable, "-c", SAVE_ON_A_FULL_DISK, str(run_file)]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    said = subprocess.run(command, env=environment, capture_output=True, text=True).stdout
+    assert re.fullmatch(r"\[Errno \d+\] File too large: '.*run\.h5'\n", said)
+    assert run_file.read_bytes() == before
+    assert list(run_file.parent.iterdir()) == [run_file]
+
+
 @pytest.mark.parametrize("settings", [{"out": object()}, {"lr": float("nan")}])
 def test_settings_that_are_not_json_are_refused_before_anything_is_written(tmp_path, settings):
     net = plain_net()
@@ -220,10 +246,6 @@ def edited(attribute, **values):
     return change
 
 
-def overwrite(file):
-    file["weights/0.weight"][0, 0] += 1
-
-
 def history_of_text(file):
     del file["history/loss"]
     file["history/loss"] = "all went well"
@@ -238,7 +260,6 @@ DAMAGED = {  # what was done to the file, and what is said
         r"settings must be a JSON object; got \[1\]",
     ),
     "a history of text": (history_of_text, "history/loss must hold numbers; got object"),
-    "a changed number": (overwrite, "/weights/0.weight is damaged: sha256"),
     "no weight": (lambda file: file.__delitem__("weights/0.weight"), r"state lacks 0\.weight"),
     "no weights": (lambda file: file.__delitem__("weights"), "no group /weights"),
     "no history": (lambda file: file.__delitem__("history/loss"), "no history/loss"),
@@ -258,6 +279,38 @@ def test_a_damaged_run_is_refused_with_the_reason(run_file, case):
     changed(run_file, change)
     with pytest.raises(ValueError, match=rf"run\.h5: .*{message}"):
         checkpoint.load(run_file)
+
+
+def test_a_changed_number_or_setting_is_damage(run_file):
+    for name, change in ("weights/0.weight", None), ("settings", '{"data": "cats"}'):
+        with h5py.File(run_file, "r+") as file:
+            if change is None:
+                file[name][0, 0] += 1
+            else:
+                file.attrs[name] = change
+        with pytest.raises(
+            ValueError, match=r"run\.h5: damaged, or changed since it was written: sha256 is .*, the file"
+        ):
+            checkpoint.load(run_file)
+        hdf5.seal(run_file)
+        checkpoint.load(run_file)
+
+
+def test_a_new_name_is_on_the_disk_too(tmp_path, monkeypatch):
+    synced, fsync = [], os.fsync
+    monkeypatch.setattr(os, "fsync", lambda opened: (synced.append(os.fstat(opened)), fsync(opened)))
+    net = plain_net()
+    checkpoint.save(tmp_path / "run.h5", net, optim.Adam(net), History(), {})
+    assert [status.st_ino for status in synced] == [(tmp_path / "run.h5").stat().st_ino, tmp_path.stat().st_ino]
+
+
+def test_what_killed_processes_left_is_cleared_away_and_what_living_ones_write_is_not(tmp_path):
+    gone, living, other = (tmp_path / name for name in (".run.h5.4194305.part", ".run.h5.1.part", ".a.h5.4194305.part"))
+    for path in (gone, living, other):  # 4194304 is the largest number that Linux gives a process
+        path.touch()
+    net = plain_net()
+    checkpoint.save(tmp_path / "run.h5", net, optim.Adam(net), History(), {})
+    assert [path.exists() for path in (gone, living, other)] == [False, True, True]
 
 
 @pytest.mark.parametrize("share", [0.01, 0.5, 0.99])

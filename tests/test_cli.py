@@ -657,6 +657,21 @@ def test_a_run_stopped_by_a_signal_goes_on_to_the_same_bits(halves, capsys, monk
     assert same_run("run.h5", "whole.h5")
 
 
+def test_a_save_that_fails_says_what_is_saved(halves, capsys, monkeypatch):
+    save, saves = checkpoint.save, itertools.count()
+
+    def second_fails(*args):
+        if next(saves):
+            raise OSError(28, "No space left on device", "run.h5")
+        save(*args)
+
+    monkeypatch.setattr(checkpoint, "save", second_fails)
+    assert cli.main(["train", "--data", halves, *SMALL]) == 2
+    said = "run.h5 cannot be saved: No space left on device; run.h5 is as it was after epoch 1; `snnumba train --resume"
+    assert said in capsys.readouterr().err
+    assert checkpoint.load("run.h5").history.epochs == 1
+
+
 def test_a_second_signal_stops_at_once_and_saves_nothing(halves, capsys, monkeypatch):
     before_step(monkeypatch, {8: [signal.SIGTERM, signal.SIGINT]})
     assert cli.main(["train", "--data", halves, *SMALL]) == 130
