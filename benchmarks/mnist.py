@@ -3,8 +3,8 @@
     python benchmarks/mnist.py [--data data/mnist.h5] [--device cpu] [--seeds 3] [--out benchmarks/results/mnist.json]
 
 784-128-10, 10 steps of time, batch 128, Adam 1e-3, 5 epochs, with each loss. The seconds of all are from the file to
-the last epoch's test: reading, shuffling, training, evaluation after each epoch. What is compiled is compiled before, by
-the same job on a few images. `snnumba data mnist` makes the file.
+the last epoch's test: reading, shuffling, training, evaluation after each epoch. Kernels are compiled before, by the
+same job on a few images. `snnumba data mnist` makes the file.
 """
 
 import argparse
