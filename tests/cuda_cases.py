@@ -216,7 +216,8 @@ def dense_cases(rng: np.random.Generator) -> Iterator[Case]:
         yield dense_case("linear_backward", rng, (1, 5, 6, 7), True, form=LARGE, precision=precision, add=True)
         yield dense_case("linear_backward", rng, (1, 5, 16, 12), False, form=LARGE, precision=precision, add=True)
     for kernel in ("linear_forward", "linear_backward"):
-        yield dense_case(kernel, rng, (1, 3, 9, 5), False, dtype=np.float64)
+        for sizes in ((1, 3, 9, 5), (1, 3, 10, 6)):
+            yield dense_case(kernel, rng, sizes, False, dtype=np.float64)
 
 
 def boxcar(x: float) -> float:

@@ -19,6 +19,7 @@ import numpy as np
 
 from ._driver import SIMULATED, THREADS, address, blocks, cuda, elementwise, kernel, part, scratch
 from ._product import product_kernels
+from ._ptx import QUAD
 from ._tile import COUNT, LEFT, SQUARE, TILE, place
 from .bits import bit, no_bits, word_of
 
@@ -31,7 +32,7 @@ if SIMULATED:
     LARGE = product_kernels(16, 8, 2, (2, 2), (4, 4), (2, 2), 16, 1)
     TF32 = product_kernels(16, 8, 2, (8, 4), (2, 4), (1, 2), 32, 1, tensor=True)
 else:
-    SMALL = product_kernels(16, 128, 2, (8, 4), (2, 4), (2, 4), 256, 3)
+    SMALL = product_kernels(16, 64, 4, (8, 4), (2, 4), (2, 4), 256, 3)
     SMALL64 = product_kernels(16, 64, 2, (8, 4), (2, 4), (2, 4), 256, 2)
     LARGE = product_kernels(128, 16, 2, (8, 4), (8, 8), (4, 4), 256, 2)
     TF32 = product_kernels(128, 16, 2, (8, 4), (8, 8), (1, 2), 256, 2, tensor=True)
@@ -65,12 +66,9 @@ class Plan:
 
 
 def odd_rows(*arrays):
-    """True if a row of an array does not begin at a multiple of 16 bytes, else None."""
-    return (
-        True
-        if any((x.shape[x.ndim - 1] * x.dtype.itemsize | address(x)) % 16 for x in arrays if x is not None)
-        else None
-    )
+    """None if all rows of arrays are whole vectors that begin at multiples of 16 bytes, else True."""
+    odd = any(x.shape[x.ndim - 1] % QUAD or address(x) % 16 for x in arrays if x is not None)
+    return True if odd else None
 
 
 @part
