@@ -49,6 +49,10 @@ if SIMULATED:
         """Make a function of a thread that kernels call: it stays as it is."""
         return function
 
+    def sync_warp():
+        """Wait for the threads of the warp; here, of the block."""
+        cuda.syncthreads()
+
     OPTIONS: dict[str, Any] = {}
     intrinsic: Any = None  # needs a compiler
 else:
@@ -59,6 +63,11 @@ else:
     def part(function):
         """Make a function of a thread that kernels call, compiled into each of them."""
         return cuda.jit(device=True, forceinline=True)(function)
+
+    @part
+    def sync_warp():
+        """Wait for the threads of the warp."""
+        cuda.syncwarp()
 
     class _Nones:
         """None among a kernel's arguments: a type of its own. What is passed is a pointer that nobody reads.

@@ -16,11 +16,11 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from ._driver import bounded, cuda, part
+from ._driver import bounded, cuda, part, sync_warp
 from ._ptx import QUAD, commit, copier, loader, mma, storer, tf32, waiter
 
 copy_one, copy_four = copier(1), copier(QUAD)
-load_one, load_four, store_one = loader(1), loader(QUAD), storer(1)
+load_one, load_four, store_one, store_four = loader(1), loader(QUAD), storer(1), storer(QUAD)
 
 
 def product_kernels(size, step, stages, lanes, each, runs, count, together, tensor=False):
@@ -41,6 +41,7 @@ def product_kernels(size, step, stages, lanes, each, runs, count, together, tens
     room_shape = 2 * stages * step, size + (8 if tensor else 4)  # lanes of mma, or of a copy, have banks of their own
     sums_shape, down_shape, across_shape, floats_shape = high * wide, max(high, 4), wide, stages * held
     quads = held // QUAD
+    lines, apart = (held, 1) if groups > 1 else (1, step // held)  # of the rows whose numbers a thread copies
     load_down, load_across, store = loader(run_down), loader(run_across), storer(run_across)
     wait = waiter(stages - 2)
 
@@ -106,9 +107,11 @@ def product_kernels(size, step, stages, lanes, each, runs, count, together, tens
 
         Vectors, or numbers where rows are odd. Columns outside of source are its last ones.
         """
-        wide, across = QUAD if odd is None else 1, size // QUAD if odd is None else size
-        k, j = cuda.threadIdx.x // across, cuda.threadIdx.x % across * wide
-        return np.int32(k * source.shape[1] + min(column + j, source.shape[1] - wide))
+        if odd is None:
+            k, j = cuda.threadIdx.x // (size // QUAD), cuda.threadIdx.x % (size // QUAD) * QUAD
+            return np.int32(k * source.shape[1] + min(column + j, source.shape[1] - QUAD))
+        k, j = cuda.threadIdx.x // size * lines, cuda.threadIdx.x % size
+        return np.int32(k * source.shape[1] + min(column + j, source.shape[1] - 1))
 
     @part
     def copy_rows(room, to, source, first, end, base, odd):
@@ -119,9 +122,24 @@ def product_kernels(size, step, stages, lanes, each, runs, count, together, tens
             for e in range(0, step, step // quads):
                 copy_four(room, to + k + e, j, source, base + (first + e) * source.shape[1], first + k + e < end)
         else:
-            k, j = t // size, t % size
-            for e in range(0, step, step // held):
+            k, j = t // size * lines, t % size
+            for e in range(0, held * apart, apart):
                 copy_one(room, to + k + e, j, source, base + (first + e) * source.shape[1], first + k + e < end)
+
+    @part
+    def base_of_columns(source):
+        """Where the first that this thread copies of columns lies, after the first of these columns and rows."""
+        k, i = cuda.threadIdx.x // warp * share + cuda.threadIdx.x % share, cuda.threadIdx.x % warp // share
+        return np.int32(i * source.shape[1] + k)
+
+    @part
+    def copy_columns(room, to, source, first, end, row, base):
+        """room[to:] = columns [first, first + step) of source from a row on, with zeros from column `end` on."""
+        k, i = cuda.threadIdx.x // warp * share + cuda.threadIdx.x % share, cuda.threadIdx.x % warp // share
+        rows = np.int32(source.shape[0] - row)
+        for e in range(0, size, size // held):
+            at = (row + e) * source.shape[1] + first + base
+            copy_one(room, to + k, i + e, source, at, first + k < end and i + e < rows)
 
     @part
     def bits_at(active, r, n, end):
@@ -132,9 +150,9 @@ def product_kernels(size, step, stages, lanes, each, runs, count, together, tens
 
     @part
     def take(columns, x, active, first, end, row, odd, floats, bits, n):
-        """Load this thread's share of terms [first, first + step) of x into its n-th place, but for rows of floats.
+        """Load this thread's share of terms [first, first + step) of x, if it goes through registers, as its n-th.
 
-        It is `quads` vectors of floats, or `held` bits: terms of a row or, for columns, rows of a term.
+        It is `quads` vectors of terms of rows, or `held` bits: terms of a row or, for columns, rows of a term.
         """
         t = cuda.threadIdx.x
         if x is None:
@@ -142,7 +160,7 @@ def product_kernels(size, step, stages, lanes, each, runs, count, together, tens
                 bits[n] = bits_at(active, first + t // (size // held), row + t % (size // held) * held, end)
             else:
                 bits[n] = bits_at(active, row + t % size, first + t // size * held, active.shape[0])
-        elif not columns:
+        elif groups == 1 and not columns:
             k, i = first + t % (step // QUAD) * QUAD, t // (step // QUAD)
             live = np.int32(min(end - k, QUAD))
             for e in range(quads):
@@ -163,24 +181,29 @@ def product_kernels(size, step, stages, lanes, each, runs, count, together, tens
         t = cuda.threadIdx.x
         if x is None:
             for e in range(held):
-                value = bits[n] >> np.uint32(e) & np.uint32(1) != 0
-                if columns:
-                    room[to + t // (size // held), t % (size // held) * held + e] = value
-                else:
-                    room[to + t // size * held + e, t % size] = value
-        elif not columns:
+                floats[e] = bits[n] >> np.uint32(e) & np.uint32(1) != 0
+            if columns:
+                for e in range(0, held, QUAD):
+                    store_four(floats, e, room, to + t // (size // held), t % (size // held) * held + e)
+            else:
+                for e in range(held):
+                    store_one(floats, e, room, to + t // size * held + e, t % size)
+        elif groups == 1 and not columns:
             k, i = to + t % (step // QUAD) * QUAD, t // (step // QUAD)
             for e in range(quads):
                 for q in range(QUAD):
                     store_one(floats, n * held + e * QUAD + q, room, k + q, i + e * (size // quads))
 
     @part
-    def bring(columns, x, right, first, end, left_base, right_base, odd, room, to):
+    def bring(columns, x, right, first, end, row, left_base, right_base, odd, room, to):
         """Let copies of terms [first, first + step) begin: all but those that go through registers."""
         if first < end:
             copy_rows(room, to + step, right, first, end, right_base, odd)
-            if x is not None and columns:
-                copy_rows(room, to, x, first, end, left_base, odd)
+            if x is not None:
+                if columns:
+                    copy_rows(room, to, x, first, end, left_base, odd)
+                elif groups > 1:
+                    copy_columns(room, to, x, first, end, row, left_base)
         commit()
 
     @part
@@ -195,14 +218,14 @@ def product_kernels(size, step, stages, lanes, each, runs, count, together, tens
             sums[e] = 0
         total = room.dtype.type(0)
         left_base, right_base = np.int32(0), base_of_rows(right, column, odd)
-        if x is not None and columns:
-            left_base = base_of_rows(x, row, odd)
+        if x is not None:
+            left_base = base_of_rows(x, row, odd) if columns else base_of_columns(x)
         floats, bits = cuda.local.array(floats_shape, room.dtype), cuda.local.array(stages, np.uint32)
         for n in range(stages):
             now, to = begin + n * step, 2 * n * step
             take(columns, x, active, now, end, row, odd, floats, bits, n)
             if n < stages - 1:
-                bring(columns, x, right, now, end, left_base, right_base, odd, room, to)
+                bring(columns, x, right, now, end, row, left_base, right_base, odd, room, to)
         for n in range(stages - 1):
             put(columns, x, floats, bits, n, room, 2 * n * step)
         bits[0] = bits[stages - 1]
@@ -211,10 +234,13 @@ def product_kernels(size, step, stages, lanes, each, runs, count, together, tens
         stage = 0
         for first in range(begin, end, step):
             wait()
-            cuda.syncthreads()
+            if apart == tile_warps == quads == 1:
+                sync_warp()  # a warp brings the terms that it multiplies, and no others
+            else:
+                cuda.syncthreads()
             left, to = 2 * stage * step, 2 * ((stage + stages - 1) % stages) * step
             now = first + (stages - 1) * step
-            bring(columns, x, right, now, end, left_base, right_base, odd, room, to)
+            bring(columns, x, right, now, end, row, left_base, right_base, odd, room, to)
             put(columns, x, floats, bits, 0, room, to)  # they came while the terms before were multiplied
             take(columns, x, active, now + step, end, row, odd, floats, bits, 0)
             if tensor:

@@ -32,7 +32,7 @@ if SIMULATED:
     LARGE = product_kernels(16, 8, 2, (2, 2), (4, 4), (2, 2), 16, 1)
     TF32 = product_kernels(16, 8, 2, (8, 4), (2, 4), (1, 2), 32, 1, tensor=True)
 else:
-    SMALL = product_kernels(16, 128, 2, (8, 4), (2, 4), (2, 4), 256, 3)
+    SMALL = product_kernels(16, 64, 4, (8, 4), (2, 4), (2, 4), 256, 3)
     SMALL64 = product_kernels(16, 64, 2, (8, 4), (2, 4), (2, 4), 256, 2)
     LARGE = product_kernels(128, 16, 2, (8, 4), (8, 8), (4, 4), 256, 2)
     TF32 = product_kernels(128, 16, 2, (8, 4), (8, 8), (1, 2), 256, 2, tensor=True)
@@ -66,9 +66,9 @@ class Plan:
 
 
 def odd_rows(*arrays):
-    """True if a row of an array is not made of whole vectors, each at a multiple of 16 bytes, else None."""
-    whole = all(x.shape[x.ndim - 1] % QUAD == 0 and address(x) % 16 == 0 for x in arrays if x is not None)
-    return None if whole else True
+    """None if all rows of arrays are whole vectors that begin at multiples of 16 bytes, else True."""
+    odd = any(x.shape[x.ndim - 1] % QUAD or address(x) % 16 for x in arrays if x is not None)
+    return True if odd else None
 
 
 @part
