@@ -30,13 +30,21 @@ def settled(u, m, s, threshold, reset, delay):
 
 
 @part
-def add_chosen_rows(halves, first, count, table, columns, n, i):
-    """i + sum_k table[k, n] over the bits k set in `count` halves from `first` on; the table lies in a row."""
+def add_chosen_rows(halves, first, count, x, table, columns, n, i):
+    """i + sum_k x[k] table[k, n] over the bits k set in `count` halves from `first` on; x None: all 1."""
     for w in range(count):
         half = halves[first + w]
         while half != 0:
-            i += number(table, (32 * w + lowest(half)) * columns + n)
+            k = 32 * w + lowest(half)
             half = without_lowest(half)
+            row = number(table, k * columns + n)
+            if x is None:
+                if half != 0:  # a second one, read while the first is on its way
+                    row += number(table, (32 * w + lowest(half)) * columns + n)
+                    half = without_lowest(half)
+            else:
+                row *= x[k]
+            i += row
     return i
 
 
