@@ -30,13 +30,24 @@ def settled(u, m, s, threshold, reset, delay):
 
 
 @part
-def add_chosen_rows(halves, first, count, table, columns, n, i):
-    """i + sum_k table[k, n] over the bits k set in `count` halves from `first` on; the table lies in a row."""
+def chosen_row(x, table, columns, k, n):
+    """x[k] table[k, n]; x None: all 1."""
+    value = number(table, k * columns + n)
+    return value if x is None else value * x[k]
+
+
+@part
+def add_chosen_rows(halves, first, count, x, table, columns, n, i):
+    """i + sum_k x[k] table[k, n] over the bits k set in `count` halves from `first` on; x None: all 1."""
     for w in range(count):
         half = halves[first + w]
         while half != 0:
-            i += number(table, (32 * w + lowest(half)) * columns + n)
+            row = chosen_row(x, table, columns, 32 * w + lowest(half), n)
             half = without_lowest(half)
+            if half != 0:  # a second one, read while the first is on its way
+                row += chosen_row(x, table, columns, 32 * w + lowest(half), n)
+                half = without_lowest(half)
+            i += row
     return i
 
 
@@ -54,14 +65,6 @@ def add_row(x, table, columns, n, i):
     for k in range(whole, x.shape[0]):
         a += number(x, k) * number(table, k * columns + n)
     return (i + a) + (b + c)
-
-
-@part
-def add_row_in_turn(x, table, columns, n, i):
-    """add_row, one term after the other: the bits of add_chosen_rows where x are zeros and ones."""
-    for k in range(x.shape[0]):
-        i += number(x, k) * number(table, k * columns + n)
-    return i
 
 
 @part

@@ -13,7 +13,7 @@ or d of each neuron at two steps.
 import numpy as np
 
 from ._driver import cuda, kernel, part, rules
-from ._lif import add_chosen_rows, add_row, add_row_in_turn, adjoint, halves_for, is_largest, potential_of, settled
+from ._lif import add_chosen_rows, add_row, adjoint, halves_for, is_largest, potential_of, settled
 from ._ptx import waiter
 from ._together import copy_four, end_copies, number
 from .bits import bit, word_of
@@ -24,7 +24,7 @@ await_all = waiter(0)
 
 @part
 def load_matrix(weight, floats, thread, threads):
-    """Copy a linear feedback's matrix to shared memory; how many numbers that takes."""
+    """Begin to copy a linear feedback's matrix to shared memory; how many numbers that takes."""
     if weight is None:
         return 0
     if weight.ndim == 1:
@@ -33,11 +33,24 @@ def load_matrix(weight, floats, thread, threads):
         for e in range(4 * thread, weight.size, 4 * threads):
             copy_four(weight, e, floats, e)
         end_copies()
-        await_all()
     else:
         for e in range(thread, weight.size, threads):
             floats[e] = number(weight, e)
     return weight.size
+
+
+@part
+def clear(halves, first, size, thread, threads):
+    """So many halves from `first` on = 0; `range` would divide to count its turns."""
+    while thread < size:
+        halves[first + thread] = 0
+        thread += threads
+
+
+@part
+def part_of(items, share, shares):
+    """How many of the items the shares before this one have; there are 1, 2, or 4 shares."""
+    return items * share >> shares // 2
 
 
 @part
@@ -77,8 +90,7 @@ def forward_resident(
     halves = cuda.shared.array(0, np.uint32)[(used + threads) * mem.itemsize // 4 :]
     count = halves_for(width)
     size = count * cuda.blockDim.y
-    for e in range(thread, 3 * size, threads):
-        halves[e] = 0
+    clear(halves, 0, 3 * size, thread, threads)
     cuda.syncthreads()
 
     zero = mem.dtype.type(0)
@@ -91,13 +103,18 @@ def forward_resident(
             one_to_one = weight[n]
         if s != 0:
             cuda.atomic.or_(halves, row * count + lane // 32, bit(lane))
+    await_all()
     cuda.syncthreads()
     words = min(count // 2, spk.shape[2] - first // 64)
     if share == 0 and b < batch and lane < words:
         spk[0, b, first // 64 + lane] = word_of(halves, row * count // 2 + lane)
 
+    begin, end = part_of(count, share, shares), part_of(count, share + 1, shares)
     for t in range(steps):
         now, after, later = t % 3 * size + row * count, (t + 1) % 3 * size + row * count, (t + 2) % 3 * size
+        next_i = zero
+        if alive and t + 1 < steps:
+            next_i = current[t + 1 if current.shape[0] > 1 else 0, b, n]
         if bias is not None:
             i += shift
         if weight is not None:
@@ -105,19 +122,17 @@ def forward_resident(
                 i += one_to_one * s
             else:
                 if b < batch and n < neurons:
-                    begin, end = share * count // shares, (share + 1) * count // shares
                     rows = floats[32 * begin * neurons :]
                     if t == 0:
-                        i = add_row_in_turn(spk0[b, 32 * begin : min(32 * end, neurons)], rows, neurons, n, i)
+                        x = spk0[b, 32 * begin :]
+                        i = add_chosen_rows(halves, now + begin, end - begin, x, rows, neurons, n, i)
                     else:
-                        i = add_chosen_rows(halves, now + begin, end - begin, rows, neurons, n, i)
+                        i = add_chosen_rows(halves, now + begin, end - begin, None, rows, neurons, n, i)
                 i = added_up(values, thread, stacked, i)
         m = zero
         if alive:
             m = potential_of(u, i, decay, theta, levels, reset)
-        i = zero
-        if alive and t + 1 < steps:
-            i = current[t + 1 if current.shape[0] > 1 else 0, b, n]
+        i = next_i
         s = spike(m - theta)
         if inhibition:
             values[thread] = m - theta
@@ -130,8 +145,7 @@ def forward_resident(
             mem[t, b, n] = u
             if s != 0:
                 cuda.atomic.or_(halves, after + lane // 32, bit(lane))
-        for e in range(thread, size, threads):
-            halves[later + e] = 0
+        clear(halves, later, size, thread, threads)
         cuda.syncthreads()
         if share == 0 and b < batch and lane < words:
             spk[t + 1, b, first // 64 + lane] = word_of(halves, after // 2 + lane)
@@ -161,9 +175,7 @@ def backward_resident(
     floats = cuda.shared.array(0, mem.dtype)
     used = load_matrix(weight, floats, thread, threads)
     values = floats[used : used + threads]
-    ds = floats[
-        used + threads : used + threads + 2 * stacked
-    ]  # d of a step is read while that of the one before is written
+    ds = floats[used + threads :]  # d of a step is read while that of the one before is written
 
     zero = mem.dtype.type(0)
     carry = d = dbeta_here = dthreshold_here = after = decay = theta = zero
@@ -174,7 +186,8 @@ def backward_resident(
         gs, gu = dspk[(steps - 1) * spk_t, r * spk_b, n], dmem[(steps - 1) * mem_t, r * mem_b, n]
         if weight is not None and weight.ndim == 1:
             one_to_one = weight[n]
-    begin, end = share * neurons // shares, (share + 1) * neurons // shares
+    begin, end = part_of(neurons, share, shares), part_of(neurons, share + 1, shares)
+    await_all()
     for t in range(steps - 1, -1, -1):
         won = mem.dtype.type(1)
         if inhibition:
@@ -190,7 +203,7 @@ def backward_resident(
         dthreshold_here += of_threshold
         if alive:
             dcurrent[t, r, n] = d
-            if t > 0:
+            if t > 0:  # asked for before it is needed
                 m, u = potential[t - 1, r, n], mem[t - 2, r, n] if t > 1 else mem0[r, n]
                 gs, gu = dspk[(t - 1) * spk_t, r * spk_b, n], dmem[(t - 1) * mem_t, r * mem_b, n]
         if weight is not None:

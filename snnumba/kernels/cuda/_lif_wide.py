@@ -1,10 +1,10 @@
-"""Leaky integrate-and-fire neurons with a large linear feedback and many samples, all steps in one launch.
+"""Leaky integrate-and-fire neurons with a large linear feedback and many samples, all steps back in one launch.
 
 A block has TILE neurons of TILE samples, and for all steps their columns of the matrix in shared memory. The blocks
 that have the same samples are a group. A thread makes eight sums by eight in its registers, and at a step GROUPS of
-threads share out the terms. Each copies its inputs, the spikes of the step before or d of the step after, from where
-the group's blocks have put them, as soon as those have raised their flags, and the next come while it multiplies. The
-sums of the groups are added in order by the threads that have the neurons, with their state in registers.
+threads share out the terms. Each copies its inputs, d of the step after, from where the group's blocks have put them,
+as soon as those have raised their flags, and the next come while it multiplies. The sums of the groups are added in
+order by the threads that have the neurons, with their state in registers.
 
 A block's flag counts how often it has put something, from launch to launch. What it puts has two places in turn: one is
 used again two steps later, and in between the whole group has been waited for.

@@ -30,7 +30,7 @@ MOST_SHARED = 227 << 10  # bytes of shared memory of a block, on sm_90
 MOST_TOGETHER = 512  # neurons that a block takes one a thread
 STRETCH = 128  # of neurons that do not depend on each other: a multiple of 64, so that blocks write whole words
 STACKED = 256  # threads of a block that takes several samples
-SHARED_OUT, MOST_SHARES = 64, 4  # neurons from which on shares of the threads multiply, and how many shares
+SHARED_OUT, MOST_SHARES = 64, 4  # neurons from which on shares of the threads multiply, and how many: 2 or 4
 ENOUGH = 128  # blocks, to keep a device busy
 
 
