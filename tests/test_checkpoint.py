@@ -16,6 +16,8 @@ from snnumba import functional as SF
 from snnumba.datasets import Dataset, Loader
 from snnumba.history import History
 
+pytestmark = pytest.mark.filterwarnings("ignore:epoch 1. layer 3 never fired")
+
 
 def plain_net(dtype="float32"):
     return snn.Network(
