@@ -177,8 +177,9 @@ def test_tf32_products_round_their_factors_to_10_bits_and_sums_not() -> None:
     x, weight = (
         np.random.default_rng(k).normal(size=shape).astype(np.float32) for k, shape in ((1, (1, 9, 20)), (2, (20, 7)))
     )
-    got, bias = np.empty((1, 9, 7), np.float32), np.zeros(7, np.float32)
+    bits, bias, got = np.zeros((1, 9, 1), np.uint64), np.zeros(7, np.float32), np.empty((1, 9, 7), np.float32)
+    made = on_device({"x": x, "bits": bits, "weight": weight, "bias": bias, "got": got})
     with patch.object(dense, "MANY", 0), patch.object(dense, "MOSTLY", 10**9):
-        tf32.linear_forward(x, np.zeros((1, 9, 1), np.uint64), weight, bias, got)
+        tf32.linear_forward(*made.values())
     x, weight = (np.ldexp(np.round(np.ldexp(m, 11)), e - 11) for m, e in map(np.frexp, (x, weight)))
-    assert relative_error(got[0], x[0] @ weight) < 1e-6
+    assert relative_error(cuda.to_host(made["got"])[0], x[0] @ weight) < 1e-6

@@ -57,6 +57,7 @@ class Spread:
             and columns <= MOST_BLOCKS
             and holds_together(columns * min(together, groups), self.shared)
         )
+        self.alone = self.possible and self.samples == 1 and len(self.launches) == 1  # a sample a group, all at once
 
     def words(self):
         """Room for what blocks send at two steps; and for each group, how many exchanges it has had."""

@@ -111,7 +111,11 @@ def lif_forward(
         _lif_resident.forward_resident.launch(
             shape.grid, shape.block, current, weight, bias, beta, threshold, levels, *state, *made, shared=shape.shared
         )
-    elif shape.tiled and (events := _lif_events.Events(weight, mem)).possible:
+    elif (
+        shape.tiled
+        and not _lif_spread.Spread(weight, mem).alone  # then that is faster
+        and (events := _lif_events.Events(weight, mem)).possible
+    ):
         find_active(spk0.reshape(1, batch, neurons), spk[:1])
         words, halves = events.words(), spk.reshape(-1).view(_lif_events.WORD)
         for first, grid in events.launches:
