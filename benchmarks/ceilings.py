@@ -5,8 +5,8 @@
 An operation is a fused multiply-add of one number, or a sum, a product or a comparison alone: the peak counts them so,
 and is half of what is given as FLOP/s. Bandwidth is that of a += k b over all threads, 12 bytes for each number of a: a
 is changed in place, since memory that is only written is read as well, unseen. It depends on how much memory that is,
-for small arrays stay in caches, so it is measured for several sizes. A run measures both at its begin and at its end,
-and takes the higher ones.
+for small arrays stay in caches, so it is measured for several sizes. A run measures both several times, and takes the
+higher ones.
 """
 
 import time

@@ -20,8 +20,8 @@ def on_host(call: Call, together: int) -> float:
     return time.perf_counter() - begin
 
 
-def measured(call: Call, budget: float, timed: Callable[[Call, int], float] = on_host) -> dict[str, float]:
-    """Median and spread of the seconds of a call, timed for about `budget` seconds, at least once."""
+def sampled(call: Call, budget: float, timed: Callable[[Call, int], float] = on_host) -> list[float]:
+    """The seconds of a call, time after time, for about `budget` seconds, at least once."""
     call()
     first = timed(call, 1)
     together = max(1, math.ceil(SHORTEST / max(first, 1e-7)))
@@ -29,4 +29,9 @@ def measured(call: Call, budget: float, timed: Callable[[Call, int], float] = on
     begin = time.perf_counter()
     while len(seconds) < MOST and (not seconds or time.perf_counter() - begin < budget):
         seconds.append(timed(call, together) / together)
-    return report.spread(seconds)
+    return seconds
+
+
+def measured(call: Call, budget: float, timed: Callable[[Call, int], float] = on_host) -> dict[str, float]:
+    """Median and spread of these."""
+    return report.spread(sampled(call, budget, timed))

@@ -50,11 +50,17 @@ def on_gpu(work: Any, precision: str = "fp32") -> clock.Call:
     return lambda: function(*arguments)
 
 
+def too_long(work: Any, limits: Ceilings) -> str | None:
+    """Why it is left out on the CPU; None: it is not."""
+    floor = limits.floor(work)
+    return f"its floor is {floor:.1f} s, so it may take more than {LONGEST:.0f} s" if floor > SHARE * LONGEST else None
+
+
 def cpu_side(work: Any, limits: Ceilings, budget: float) -> dict[str, Any]:
     """Times on the CPU."""
-    call, floor = on_cpu(work), limits.floor(work)
-    if floor > SHARE * LONGEST:
-        return {"skipped": f"its floor is {floor:.1f} s, so it may take more than {LONGEST:.0f} s"}
+    call, why = on_cpu(work), too_long(work, limits)
+    if why is not None:
+        return {"skipped": why}
     return work.measured(call, budget) if hasattr(work, "measured") else clock.measured(call, budget)
 
 
