@@ -28,6 +28,7 @@ def machine(*packages: str, gpu: bool = False) -> dict[str, Any]:
         "python": platform.python_version(),
         "versions": found,
         "commit": _commit(),
+        "load": list(os.getloadavg()) if hasattr(os, "getloadavg") else None,  # over 1, 5, 15 minutes, with this run
     } | ({"gpu": _gpu()} if gpu else {})
 
 
