@@ -344,6 +344,10 @@ class Neurons:
         unread += ["dspk", "dmem"]
         unread += [] if self.learn else ["dbeta", "dthreshold"]
         unread += [] if self.initial else ["dspk0", "dmem0"]
+
+        def dweight(kernels: ModuleType) -> np.ndarray:
+            return empty(-(-batch // kernels.BLOCK), n)
+
         backward = {
             "dspk": one if self.given == "dmem" else dyadic(rng, every),
             "dmem": one if self.given == "dspk" else dyadic(rng, every),
@@ -351,9 +355,11 @@ class Neurons:
             **correlation_back,
             **neurons,
             **inhibition,
+            "spk0": spk0,
             "mem0": mem0,
             "mem": made["mem"],
             "potential": made["potential"],
+            "spk": made["spk"],
             "kind": self.kind,
             "a": np.float32(1.5),
             "b": np.float32(0.25),
@@ -366,8 +372,9 @@ class Neurons:
             "dmem0": empty(batch, n),
             "dbeta": lambda kernels: empty(-(-batch // kernels.BLOCK), n),
             "dthreshold": lambda kernels: empty(-(-batch // kernels.BLOCK), n),
+            "dweight": dweight if self.feedback == "one-to-one" else None,
         }
-        common = backward, tuple(unread), {"dbeta": n, "dthreshold": n}, self.sizes
+        common = backward, tuple(unread), {"dbeta": n, "dthreshold": n, "dweight": n}, self.sizes
         yield Case("lif_backward", self.label, *common)
         if self.kind == rules.NO_GRADIENT:
             yield Case("lif_backward_with", self.label, *common, boxcar)

@@ -63,12 +63,15 @@ def lif(feedback: str, steps: int, batch: int, shape: tuple[int, ...], drive: fl
         weight, rest = common(kernels, back=True)
         mem = noise(*every, mean=0.5, std=0.5)
         partial = blocks(kernels, batch), n
+        bits = np.zeros((steps + 1, batch, cpu.num_words(n)), np.uint64)
+        cpu.find_active((mem > 1).astype(f4), bits[1:])
         return (
             {"dspk": noise(*every, seed=2), "dmem": np.zeros((1, 1, n), f4)} | weight | rest
-            | {"winner": None, "mem0": empty(batch, n), "mem": mem, "potential": mem}
+            | {"winner": None, "spk0": None, "mem0": empty(batch, n), "mem": mem, "potential": mem, "spk": bits}
             | {"kind": rules.ATAN, "a": f4(2), "b": f4(0), "reset": rules.SUBTRACT, "delay": True}
             | {"learn": False, "initial": False, "dcurrent": empty(*every), "dspk0": empty(batch, n)}
             | {"dmem0": empty(batch, n), "dbeta": empty(*partial), "dthreshold": empty(*partial)}
+            | {"dweight": empty(*partial) if feedback == "one-to-one" else None}
         )  # fmt: skip
 
     unused = ("room", "dspk0", "dmem0", "dbeta", "dthreshold")

@@ -88,12 +88,10 @@ class OneToOne(Feedback):
         return layer._tape["V"], None, None, None
 
     def backward(self, layer: Neurons) -> tuple[Any, ...]:
+        if layer._parameters["V"].gradient is not None:
+            batch, n = layer._tape["mem"].shape[1:]
+            layer._tape["dV"] = layer._work.empty("dV", (layer._blocks(batch), n), layer.dtype)
         return layer._tape["V"], None, None
-
-    def learn(self, layer: Neurons, add: bool) -> None:
-        tape = layer._tape
-        tape["dV"] = layer._work.empty("dV", tape["dbeta"].shape, layer.dtype)
-        layer._kernels.one_to_one_backward(tape["spk0"], tape["bits"], tape["dcurrent"], tape["dV"])
 
     def finish(self, layer: Neurons, add: bool) -> None:
         layer._learn("V", "dV", add)

@@ -222,7 +222,7 @@ class Neurons(Spiking):
         """dL/dcurrent (T, B, N) at every step from arrays like it, and, if wanted, dspk0 and dmem0."""
         tape, work, dtype = self._tape, self._work, self.dtype
         self.dspk0 = self.dmem0 = None
-        for name in ("dcurrent", "dbeta", "dthreshold"):
+        for name in ("dcurrent", "dbeta", "dthreshold", "dV"):
             tape.pop(name, None)
         tape["dcurrent"] = work.empty("dcurrent", tape["mem"].shape, dtype)
         dspk0, dmem0 = self._lif_backward(dspk, dmem, initial)
@@ -266,6 +266,7 @@ class Neurons(Spiking):
         function = self.spike_grad.function
         backward = self._kernels.lif_backward if function is None else self._kernels.lif_backward_with(function)
         none = self._work.zeros((1, 1, tape["mem"].shape[2]), dtype)
+        dV = tape.get("dV")
         backward(
             none if dspk is None else dspk,
             none if dmem is None else dmem,
@@ -273,9 +274,11 @@ class Neurons(Spiking):
             tape["beta"],
             tape["threshold"],
             tape["winner"],
+            None if dV is None else tape["spk0"],
             tape["mem"][begin - 1] if begin else tape["mem0"],
             tape["mem"][begin:end],
             tape["potential"][begin:end],
+            tape["bits"][begin : end + 1],
             rules.NO_GRADIENT if self.surrogate_disable else self.spike_grad.kind,
             dtype.type(self.spike_grad.a),
             dtype.type(self.spike_grad.b),
@@ -288,6 +291,7 @@ class Neurons(Spiking):
             dmem0,
             dbeta,
             dthreshold,
+            dV,
         )
 
     def _finish_back(self, add: bool = False) -> None:

@@ -8,7 +8,7 @@ Eqs. (1) to (8) are in rules.py; here is what runs over time. rec is the feedbac
     (11) a_u[t] = dL/du[t] + beta d[t+1]
     (12) dV = sum_t s[t-1] d[t];     dW = sum_t s[t-1]^T d[t],  db = sum_t d[t]      or conv.py (3) and (4)
 
-(12) is one_to_one_backward's, dense.linear_backward's or conv.conv_backward's.
+(12) is lif_backward's for V, which has d in cache, and else dense.linear_backward's or conv.conv_backward's.
 
 A kernel takes samples a few at a time through all steps, so that their state stays in the second cache. The default,
 with the same beta, threshold and V for all neurons, has a loop of its own, in which nothing is chosen and of these
@@ -140,7 +140,16 @@ def lif_forward(
                     settle_row(u, m, threshold, winner, block, reset, mem[t, b])
 
 
-@kernel(lambda dspk, dmem, weight, window, room, beta, threshold, winner, mem0, mem, *_: mem.shape[1], grain=BLOCK)
+@part
+def add_fed_back(spk0, spk, d, t, b, dweight):
+    """Eq. (12) for V, a step and a sample: dweight += s[t-1] d."""
+    if spk0 is not None and t == 0:
+        add_chosen(spk[0, b], spk0[b], d, dweight)
+    else:
+        add_chosen(spk[t, b], None, d, dweight)
+
+
+@kernel(lambda *given: given[10].shape[1], grain=BLOCK)  # mem's batch
 def lif_backward(
     begin,
     end,
@@ -152,9 +161,11 @@ def lif_backward(
     beta,
     threshold,
     winner,
+    spk0,
     mem0,
     mem,
     potential,
+    spk,
     kind,
     a,
     b,
@@ -167,19 +178,22 @@ def lif_backward(
     dmem0,
     dbeta,
     dthreshold,
+    dweight,
 ):
-    """Eqs. (5) to (8), (10) and (11), from the last step to the first.
+    """Eqs. (5) to (8), (10) and (11), from the last step to the first, and (12) for V.
 
     Parameters
     ----------
     dspk, dmem : (T, B, N) or (1, 1, N) float   the direct gradients, or those of all samples and steps
     weight : None, (N,), (N, N) or conv_forward's float         V, W transposed, or flip's
+    spk0 : None or (B, N) float                 for dweight, where the spikes before the first step need not be 0 and 1
     kind, a, b : int, float, float              the surrogate, see rules.py
     learn : bool                                whether dbeta and dthreshold are wanted
     initial : bool                              whether dspk0 and dmem0 are
     dcurrent : (T, B, N) float                  written in full: d
     dspk0, dmem0 : (B, N) float                 overwritten; if initial, with dL/d(initial state)
     dbeta, dthreshold : (ceil(B/BLOCK), N)      written in full if learn, one row a block of samples
+    dweight : None or (ceil(B/BLOCK), N)        written in full: dV of each block of samples
     The others are as in lif_forward.
     """
     steps, batch, n = mem.shape
@@ -195,6 +209,8 @@ def lif_backward(
         if learn:
             dbeta[first // BLOCK : (last - 1) // BLOCK + 1] = 0
             dthreshold[first // BLOCK : (last - 1) // BLOCK + 1] = 0
+        if dweight is not None:
+            dweight[first // BLOCK : (last - 1) // BLOCK + 1] = 0
         for t in range(steps - 1, -1, -1):
             before = mem[t - 1] if t > 0 else mem0
             after = dcurrent[t + 1] if t + 1 < steps else dspk0  # which is still 0
@@ -208,13 +224,15 @@ def lif_backward(
                 if simple:
                     each = gu[0], first_of(own_of(weight)), beta[0], threshold[0]
                     adjoint_row(*rows, *each, winner, block, ATAN, a, b, SUBTRACT, True, d, None, None)
-                    continue
-                each = gu, own_of(weight), beta, threshold
-                if learn:
-                    learned = dbeta[block], dthreshold[block]
-                    adjoint_row(*rows, *each, winner, block, kind, a, b, reset, delay, d, *learned)
                 else:
-                    adjoint_row(*rows, *each, winner, block, kind, a, b, reset, delay, d, None, None)
+                    each = gu, own_of(weight), beta, threshold
+                    if learn:
+                        learned = dbeta[block], dthreshold[block]
+                        adjoint_row(*rows, *each, winner, block, kind, a, b, reset, delay, d, *learned)
+                    else:
+                        adjoint_row(*rows, *each, winner, block, kind, a, b, reset, delay, d, None, None)
+                if dweight is not None:
+                    add_fed_back(spk0, spk, d, t, r, dweight[block])
             if weight is not None and (t > 0 or initial):
                 if weight.ndim == 2:
                     product(dcurrent[t], weight, dspk0, first, last)
@@ -251,10 +269,7 @@ def one_to_one_backward(begin, end, spk0, spk, d, dweight):
     dweight[begin // BLOCK : (end - 1) // BLOCK + 1] = 0
     for t in range(d.shape[0]):
         for b in range(begin, end):
-            if spk0 is not None and t == 0:
-                add_chosen(spk[0, b], spk0[b], d[0, b], dweight[b // BLOCK])
-            else:
-                add_chosen(spk[t, b], None, d[t, b], dweight[b // BLOCK])
+            add_fed_back(spk0, spk, d[t, b], t, b, dweight[b // BLOCK])
 
 
 __all__ = ["lif_backward", "lif_backward_with", "lif_forward", "one_to_one_backward"]

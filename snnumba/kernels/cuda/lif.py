@@ -160,9 +160,11 @@ def _backward(kernels):
         beta,
         threshold,
         winner,
+        spk0,
         mem0,
         mem,
         potential,
+        spk,
         kind,
         a,
         b,
@@ -175,19 +177,22 @@ def _backward(kernels):
         dmem0,
         dbeta,
         dthreshold,
+        dweight,
     ):
-        """Eqs. (5) to (8), (10) and (11), from the last step to the first.
+        """Eqs. (5) to (8), (10) and (11), from the last step to the first, and (12) for V.
 
         Parameters
         ----------
         dspk, dmem : (T, B, N) or (1, K, N) float   the direct gradients, or one for all samples and steps
         weight : None, (N,), (N, N) or conv_forward's float         V, W transposed, or flip's
+        spk0 : None or (B, N) float                 as in one_to_one_backward, for dweight
         kind, a, b : int, float, float              the surrogate, see rules.py
         learn : bool                                whether dbeta and dthreshold are wanted
         initial : bool                              whether dspk0 and dmem0 are
         dcurrent : (T, B, N) float                  written in full: d
         dspk0, dmem0 : (B, N) float                 written in full if initial: dL/d(initial state)
         dbeta, dthreshold : (B, N) float            written in full if learn
+        dweight : None or (B, N) float              written in full: dV of each sample
         The others are as in lif_forward.
         """
         steps, batch, neurons = mem.shape
@@ -228,6 +233,8 @@ def _backward(kernels):
                 batch, _lif_striding.STRIDE, dspk, dmem, for_striding(weight), window, no_bits()[0, 0], beta,
                 threshold, inhibition, *known, *rules, *made,
             )  # fmt: skip
+        if dweight is not None:
+            one_to_one_backward(spk0, spk, dcurrent, dweight)
 
     return lif_backward
 
