@@ -241,7 +241,7 @@ class Network:
         >>> from snnumba import RLeaky
         >>> net = Network(RLeaky(beta=0.9, linear_features=2), num_steps=7, seed=0)
         >>> net.forward(np.ones((1, 2), np.float32), record="count")
-        array([[7., 7.]], dtype=float32)
+        array([[7., 4.]], dtype=float32)
         """
         if record not in (None, *RECORDS):
             raise ValueError(f"record must be one of {', '.join(RECORDS)}, or None; got {record!r}")
