@@ -399,7 +399,8 @@ def window_of(where: tuple[Any, ...], batch: int, k: int, outputs: int | None = 
 STRIDING = {"lif.MOST_TOGETHER": 0}
 TILED = {"lif.MOST_SHARED": 0, "_lif_events.MOST_BLOCKS": 0, "_lif_spread.MOST_BLOCKS": 0}
 SPREAD = {"lif.MOST_SHARED": 0, "_lif_events.MOST_BLOCKS": 0}
-WIDE = {"lif.MOST_SHARED": 0, "_lif_wide.LEAST": 0, "_lif_spread.MOST_BLOCKS": 0}  # forward by events
+EVENTS = {"lif.MOST_SHARED": 0, "_lif_spread.MOST_BLOCKS": 0}
+WIDE = EVENTS | {"_lif_wide.LEAST": 0}  # forward by events
 
 
 def lif_cases(rng: np.random.Generator) -> Iterator[Case]:

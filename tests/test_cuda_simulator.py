@@ -20,7 +20,7 @@ if SIMULATED:
     from numba.cuda.simulator import kernel as simulator
     from numba.cuda.simulator.kernelapi import Dim3
 
-from cuda_cases import Case, all_cases
+from cuda_cases import EVENTS, SPREAD, STRIDING, TILED, Case, all_cases, spikes
 from reference import relative_error
 
 from snnumba.kernels import cpu, cuda
@@ -166,6 +166,27 @@ def test_a_linear_feedback_stays_in_shared_memory_as_long_as_it_fits(dtype: str,
         shape = lif.Shape(weight, False, mem)
         assert shape.possible == (neurons <= most)
         assert not shape.possible or shape.shared <= 227 * 1024
+
+
+@pytest.mark.parametrize("form", [{}, {"lif.SHARED_OUT": 0}, EVENTS, SPREAD, TILED, STRIDING], ids=str)
+def test_a_run_cut_in_two_has_the_bits_of_one(form: dict[str, int]) -> None:
+    rng, steps, batch, n = np.random.default_rng(5), 4, 3, 37
+    draw = lambda *shape: rng.normal(0, 0.5, shape).astype(np.float32)  # noqa: E731
+    current, weight, bias, mem0 = 0.7 + draw(steps, batch, n), draw(n, n), draw(n), draw(batch, n)
+    spk0, beta, threshold = spikes(rng, (batch, n)), np.full(n, 0.9, np.float32), np.ones(n, np.float32)
+
+    def run(begin: int, end: int, spk0: np.ndarray, mem0: np.ndarray) -> np.ndarray:
+        mem, spk = np.empty((end - begin, batch, n), np.float32), np.empty((end - begin + 1, batch, 1), np.uint64)
+        given = {"current": current[begin:end].copy(), "weight": weight, "bias": bias, "window": None, "room": None}
+        given |= {"beta": beta, "threshold": threshold, "levels": None, "winner": None, "spk0": spk0, "mem0": mem0}
+        given |= {"reset": 0, "delay": True, "mem": mem, "potential": mem, "spk": spk}
+        made = on_device(given)
+        Case("lif_forward", "", {}, sizes=form).run(cuda, made)
+        return cuda.to_host(made["mem"])
+
+    whole, first = run(0, steps, spk0, mem0), run(0, 2, spk0, mem0)
+    second = run(2, steps, (first[1] > 1).astype(np.float32), first[1])
+    np.testing.assert_array_equal(np.concatenate((first, second)), whole)
 
 
 def test_blocks_take_several_samples_once_the_device_is_full() -> None:

@@ -118,8 +118,18 @@ def append_bits(word, first, members, length):
 
 
 @part
-def leave_sums(slab, quads, count, lane, left):
-    """Add up rows of the matrix: this thread's columns, of the members of the list that are its share's."""
+def factor(x, k):
+    """x[k] for a row of the matrix, 1 for that of the bias."""
+    return number(x, k) if k < x.shape[0] else np.float32(1)
+
+
+@part
+def leave_sums(slab, x, quads, length, lane, left):
+    """Add up rows of the matrix: this thread's columns, of the members of the list that are its share's.
+
+    x: None, or factors of the rows, which if they are 1 do not change a bit.
+    """
+    count = length // (PARTS * QUAD) + 1
     share, column = lane // (LANES // PARTS), lane % (LANES // PARTS) * QUAD
     a, b, c, d = np.float32(0), np.float32(0), np.float32(0), np.float32(0)
     after = quads[share]
@@ -129,28 +139,37 @@ def leave_sums(slab, quads, count, lane, left):
         f0, f1, f2, f3 = four(slab, (now >> 16 & 0xFFFF) * LANES + column)
         g0, g1, g2, g3 = four(slab, (now >> 32 & 0xFFFF) * LANES + column)
         h0, h1, h2, h3 = four(slab, (now >> 48) * LANES + column)
+        if x is not None:
+            y = factor(x, now & 0xFFFF)
+            e0, e1, e2, e3 = y * e0, y * e1, y * e2, y * e3
+            y = factor(x, now >> 16 & 0xFFFF)
+            f0, f1, f2, f3 = y * f0, y * f1, y * f2, y * f3
+            y = factor(x, now >> 32 & 0xFFFF)
+            g0, g1, g2, g3 = y * g0, y * g1, y * g2, y * g3
+            y = factor(x, now >> 48)
+            h0, h1, h2, h3 = y * h0, y * h1, y * h2, y * h3
         a += (e0 + f0) + (g0 + h0)
         b += (e1 + f1) + (g1 + h1)
         c += (e2 + f2) + (g2 + h2)
         d += (e3 + f3) + (g3 + h3)
     put_four(left, share * LANES + column, a, b, c, d)
+    sync_warp()
 
 
 @part
-def before_first(spk0, spk, b, wide, columns, slab):
-    """What this thread's neuron gets from the spikes before the first step, which need not be 0 and 1."""
-    lane, total = cuda.threadIdx.x, np.float32(0)
-    for k in range(lane, lane + columns, LANES):
-        some = ballot(k < columns and b < spk0.shape[0] and number(spk, b * wide + k) != 0)
-        while some != 0:
-            word = k - lane + lowest(some)
-            bits = number(spk, b * wide + word)
-            while bits != 0:
-                row = LANES * word + lowest(bits)
-                total += number(spk0, b * spk0.shape[1] + row) * number(slab, row * LANES + lane)
-                bits &= bits - WORD(1)
-            some = without_lowest(some)
-    return total
+def end_list(members, length, rows):
+    """Put the bias at the end of a list, and zeros until it is of whole parts."""
+    for k in range(cuda.threadIdx.x, PARTS * QUAD, LANES):
+        members[length + k] = rows if k == 0 else rows + 1
+    sync_warp()
+
+
+@part
+def added_up(left, lane):
+    """The sum of what the shares left for this thread's neuron, in order."""
+    return (number(left, lane) + number(left, LANES + lane)) + (
+        number(left, 2 * LANES + lane) + number(left, 3 * LANES + lane)
+    )
 
 
 @bounded(THREADS)
@@ -191,7 +210,13 @@ def forward_events(
         for t in range(1 + lane, steps + 1, LANES):
             for k in range(columns, wide):
                 put_number(spk, (t * batch + b) * wide + k, WORD(0))
-    total = before_first(spk0, spk, b, wide, columns, slab) + number(slab, rows * LANES + lane)
+    length = 0
+    for k in range(lane, lane + columns, LANES):
+        word = np.uint32(number(spk, b * wide + k)) if here and k < columns else np.uint32(0)
+        length = append_bits(word, LANES * k, members, length)
+    end_list(members, length, rows)
+    leave_sums(slab, spk0[b if here else 0], quads, length, lane, left)
+    total = added_up(left, lane)
     for t in range(steps):
         if t > 0:
             tag, there = np.uint32(sent + t), t % 2 * half + b * columns
@@ -201,14 +226,9 @@ def forward_events(
                 if here and k < columns:
                     word = receive_word(words, there + k, tag)
                 length = append_bits(word, LANES * k, members, length)
-            for k in range(lane, PARTS * QUAD, LANES):
-                members[length + k] = rows if k == 0 else rows + 1
-            sync_warp()
-            leave_sums(slab, quads, length // (PARTS * QUAD) + 1, lane, left)
-            sync_warp()
-            total = (number(left, lane) + number(left, LANES + lane)) + (
-                number(left, 2 * LANES + lane) + number(left, 3 * LANES + lane)
-            )
+            end_list(members, length, rows)
+            leave_sums(slab, None, quads, length, lane, left)
+            total = added_up(left, lane)
         m = potential_of(u, i + total, decay, theta, levels, reset)
         fired = spike(m - theta) if alive else zero
         votes = ballot(fired != 0)
