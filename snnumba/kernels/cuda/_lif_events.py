@@ -20,11 +20,10 @@ import numpy as np
 from ._driver import SIMULATED, blocks, bounded, cuda, holds_together, part, rules, scratch
 from ._lif import potential_of, settled, without_lowest
 from ._lif_tiled import clear_bits
-from ._ptx import waiter
+from ._ptx import commit, waiter
 from ._together import (
     ballot,
     copy_four,
-    end_copies,
     four,
     number,
     put_four,
@@ -93,7 +92,7 @@ def load_columns(weight, bias, column, rows, slab):
             if k < neurons and n < neurons:
                 value = number(weight, k * neurons + n)
             put_number(slab, e, value)
-    end_copies()
+    commit()
     await_all()
     cuda.syncthreads()
     if bias is not None and cuda.threadIdx.y == 0 and column + cuda.threadIdx.x < neurons:

@@ -14,8 +14,8 @@ import numpy as np
 
 from ._driver import cuda, kernel, part, rules
 from ._lif import add_chosen_rows, add_row, adjoint, halves_for, is_largest, potential_of, settled
-from ._ptx import waiter
-from ._together import copy_four, end_copies, number
+from ._ptx import commit, waiter
+from ._together import copy_four, number
 from .bits import bit, word_of
 
 spike, surrogate, lif_through_leak = rules.spike, rules.surrogate, rules.lif_through_leak
@@ -32,7 +32,7 @@ def load_matrix(weight, floats, thread, threads):
     if weight.itemsize == 4 and weight.size % 4 == 0:
         for e in range(4 * thread, weight.size, 4 * threads):
             copy_four(weight, e, floats, e)
-        end_copies()
+        commit()
     else:
         for e in range(thread, weight.size, threads):
             floats[e] = number(weight, e)

@@ -18,13 +18,11 @@ import numpy as np
 from ._driver import SIMULATED, blocks, bounded, cuda, holds_together, part, rules, scratch
 from ._lif import adjoint
 from ._lif_tiled import clear_bits
+from ._ptx import commit, waiter
 from ._together import (
-    MOST_COPIES,
     WARP,
-    await_copies,
     await_flag,
     copy_four,
-    end_copies,
     four,
     number,
     put_four,
@@ -39,6 +37,7 @@ SIDE, GROUPS, CHUNK = (1, 8, 4) if SIMULATED else (4, 16, 8)  # threads along a 
 TILE, HALF = 8 * SIDE, 4 * SIDE
 THREADS, WARPS = GROUPS * SIDE * SIDE, GROUPS // 2
 EACH = TILE * TILE // THREADS  # neurons of a thread
+MOST_COPIES = 2  # that a thread may have left to wait for
 STAGES = MOST_COPIES + 2
 ROWS = 2 * CHUNK  # terms of a warp at a time
 ROOM = max(WARPS * STAGES * ROWS * TILE, GROUPS * TILE * TILE)
@@ -47,6 +46,8 @@ MOST_BLOCKS = 128  # that run together: an H100 has 132 multiprocessors
 LEAST = 40 << 10  # neurons of all samples
 MOST_SHARED = 227 << 10  # bytes of shared memory of a block, on sm_90
 SUMS, EIGHT, OWN = (64,), (8,), (EACH,)
+
+await_copies = waiter(MOST_COPIES)
 
 
 class Wide:
@@ -100,7 +101,7 @@ def fetch(inputs, first, room, chunk, chunks):
         here = (warp * STAGES + chunk % STAGES) * ROWS * TILE + 4 * lane
         for k in range(ROWS * TILE // (4 * WARP)):
             copy_four(inputs, there + 4 * WARP * k, room, here + 4 * WARP * k)
-    end_copies()
+    commit()
 
 
 @part

@@ -15,7 +15,6 @@ import numpy as np
 from ._driver import SIMULATED, cuda
 
 WARP = 2 if SIMULATED else 32  # threads that go on together after sync_warp
-MOST_COPIES = 2  # that a thread may have left to wait for
 
 if SIMULATED:
 
@@ -82,12 +81,6 @@ if SIMULATED:
     def copy_four(x, i, to, j):
         """Begin to copy numbers i to i + 3 of x, in global memory, to numbers j to j + 3 of shared memory."""
         to.flat[j : j + 4] = x.flat[i : i + 4]
-
-    def end_copies():
-        """Take the copies begun since the last call for one."""
-
-    def await_copies():
-        """Wait for this thread's copies, but for the last MOST_COPIES."""
 
 else:
     from llvmlite import ir
@@ -240,26 +233,6 @@ else:
             return context.get_dummy_value()
 
         return types.void(x, types.int64, to, types.int64), generate
-
-    @intrinsic
-    def end_copies(typing):
-        """Take the copies begun since the last call for one."""
-
-        def generate(context, builder, signature, values):
-            assembly(builder, ir.VoidType(), [], "cp.async.commit_group;", "", [])
-            return context.get_dummy_value()
-
-        return types.void(), generate
-
-    @intrinsic
-    def await_copies(typing):
-        """Wait for this thread's copies, but for the last MOST_COPIES."""
-
-        def generate(context, builder, signature, values):
-            assembly(builder, ir.VoidType(), [], f"cp.async.wait_group {MOST_COPIES};", "", [])
-            return context.get_dummy_value()
-
-        return types.void(), generate
 
     @cuda.jit(device=True, forceinline=True)
     def receive(words, i, tag):
