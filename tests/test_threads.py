@@ -12,7 +12,32 @@ import snnumba as snn
 from snnumba import functional as SF
 from snnumba import optim
 from snnumba.kernels.cpu import team
-from snnumba.kernels.cpu._threads import Call, _Signal
+from snnumba.kernels.cpu._compile import kernel
+from snnumba.kernels.cpu._threads import _Worker
+
+
+@kernel(lambda done, *_: done.shape[0], grain=16)
+def mark(begin: int, end: int, done: np.ndarray, name: int, log: np.ndarray) -> None:
+    """done + 1; in the log, under where the range begins, the names of the calls that came by: their last digits."""
+    for k in range(begin, end):
+        done[k] += 1
+    log[begin] = 10 * log[begin] + name
+
+
+@kernel(lambda done: done.shape[0])
+def fail_late(begin: int, end: int, done: np.ndarray) -> None:
+    """Fails where a range does not begin at 0."""
+    if begin > 0:
+        raise ArithmeticError
+    done[begin] = 1
+
+
+@kernel(lambda done, rounds: done.shape[0])
+def count_up(begin: int, end: int, done: np.ndarray, rounds: int) -> None:
+    """done = rounds, one by one."""
+    for _ in range(rounds):
+        for k in range(begin, end):
+            done[k] += 1
 
 
 @pytest.fixture(autouse=True)
@@ -57,51 +82,66 @@ def test_every_item_is_done_once_in_ranges_that_begin_at_the_grain() -> None:
     for threads in (1, 2, 3, 5):
         snn.set_num_threads(threads)
         for items in (0, 1, 15, 16, 17, 100):
-            done = np.zeros(items, int)
-            begins: list[int] = []
-
-            def mark(begin: int, end: int, done: np.ndarray = done, begins: list[int] = begins) -> None:
-                done[begin:end] += 1
-                begins.append(begin)
-
-            team.run(Call(mark, items, 16, ()))
+            done, log = np.zeros(items, int), np.zeros(items, int)
+            mark(done, 1, log)
             assert (done == 1).all()
+            begins = np.flatnonzero(log)
             assert all(begin % 16 == 0 for begin in begins)
+            assert len(begins) == min(threads, -(-items // 16)) or items > 16 * threads
 
 
-def test_kernels_that_go_together_are_each_done_in_order() -> None:
+def test_kernels_that_go_together_are_each_done_in_order_at_the_end() -> None:
     snn.set_num_threads(3)
-    done: list[tuple[str, int]] = []
+    done, log = np.zeros(48, int), np.zeros(48, int)
     with team.together():
-        for name in "ab":
-            team.run(Call(lambda begin, end, name: done.append((name, begin)), 48, 16, (name,)))
-        assert not done
-    assert sorted(done) == [(name, begin) for name in "ab" for begin in (0, 16, 32)]
-    for begin in (0, 16, 32):
-        assert done.index(("a", begin)) < done.index(("b", begin))
+        for name in (1, 2, 3):
+            mark(done, name, log)
+        assert not done.any()
+    assert (done == 3).all()
+    np.testing.assert_array_equal(log[log > 0], [123, 123, 123])
 
 
-def test_an_error_in_a_worker_reaches_the_caller_and_the_team_goes_on() -> None:
+def test_as_many_kernels_go_together_as_one_likes() -> None:
     snn.set_num_threads(2)
+    done, log = np.zeros(20, int), np.zeros(20, int)
+    with team.together():
+        for _ in range(1000):
+            mark(done, 0, log)
+    assert (done == 1000).all()
 
-    def fail_late(begin: int, end: int) -> None:
-        if begin > 0:
-            raise ArithmeticError("in the second range")
 
-    with pytest.raises(ArithmeticError, match="in the second range"):
-        team.run(Call(fail_late, 2, 1, ()))
-    done: list[int] = []
-    team.run(Call(lambda begin, end: done.append(begin), 2, 1, ()))
-    assert sorted(done) == [0, 1]
+def test_kernels_collected_before_an_error_are_not_run() -> None:
+    done, log = np.zeros(20, int), np.zeros(20, int)
+
+    def collect() -> None:
+        with team.together():
+            mark(done, 1, log)
+            raise ArithmeticError
+
+    with pytest.raises(ArithmeticError):
+        collect()
+    mark(done, 2, log)
+    assert (done == 1).all()
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_kernel_that_fails_is_told_and_the_team_goes_on(threads: int) -> None:
+    snn.set_num_threads(threads)
+    done = np.zeros(2, int)
+    if threads == 2:
+        with pytest.raises(RuntimeError, match="a kernel failed"):
+            fail_late(done)
+    fail_late(done[:1])
+    assert done[0] == 1
 
 
 def test_workers_that_have_fallen_asleep_wake() -> None:
     snn.set_num_threads(2)
-    for pause in (0.0, 0.05, 0.0, 0.05):
+    done = np.zeros(2, int)
+    for count, pause in enumerate((0.0, 0.05, 0.0, 0.05), 1):
         threading.Event().wait(pause)  # far longer than a worker watches
-        done: list[int] = []
-        team.run(Call(lambda begin, end, done: done.append(begin), 2, 1, (done,)))
-        assert sorted(done) == [0, 1]
+        count_up(done, 1)
+        np.testing.assert_array_equal(done, [count, count])
 
 
 def test_two_python_threads_train_at_once_to_the_same_bits() -> None:
@@ -138,38 +178,35 @@ def test_a_child_process_trains_to_the_same_bits(method: str) -> None:
 def test_an_interrupt_at_any_moment_leaves_a_team_that_works(monkeypatch: pytest.MonkeyPatch) -> None:
     snn.set_num_threads(3)
     expected = weights_after_training()
-    for method in (_Signal.raise_to, _Signal.wait_for):
+    for method in (_Worker.ask, _Worker.wait):
         for moment in range(1, 8):
             calls = iter(range(1, 1000))
 
             def interrupted(
-                signal: _Signal, *args: int, method: Any = method, calls: Any = calls, at: int = moment
+                worker: _Worker, *args: Any, method: Any = method, calls: Any = calls, at: int = moment
             ) -> None:
-                if threading.current_thread() is threading.main_thread() and next(calls) == at:
+                if next(calls) == at:
                     raise KeyboardInterrupt
-                method(signal, *args)
+                method(worker, *args)
 
             with monkeypatch.context() as patch:
-                patch.setattr(_Signal, method.__name__, interrupted)
+                patch.setattr(_Worker, method.__name__, interrupted)
                 with pytest.raises(KeyboardInterrupt):
                     weights_after_training()
             np.testing.assert_array_equal(weights_after_training(), expected)
 
 
-def test_no_worker_goes_on_after_an_error_has_been_raised() -> None:
+def test_no_worker_goes_on_after_an_interrupt_has_been_raised(monkeypatch: pytest.MonkeyPatch) -> None:
     snn.set_num_threads(3)
-    done: list[int] = []
 
-    def fail_early(begin: int, end: int) -> None:
-        if begin == 0:
-            threading.Event().wait(0.05)  # the others have begun by then
-            raise ArithmeticError("in the first range")
-        threading.Event().wait(0.1 * begin)
-        done.append(begin)
+    def interrupted(worker: _Worker) -> None:
+        raise KeyboardInterrupt
 
-    with pytest.raises(ArithmeticError, match="in the first range"):
-        team.run(Call(fail_early, 3, 1, ()))
-    assert sorted(done) == [1, 2]
+    done = np.zeros(3, int)
+    monkeypatch.setattr(_Worker, "wait", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        count_up(done, 20_000_000)
+    np.testing.assert_array_equal(done, [20_000_000] * 3)  # none was cut off, and all have ended
 
 
 @pytest.mark.parametrize("threads", [0, -1, 1.5, True, "2", 10**6])

@@ -1,9 +1,9 @@
 """How CPU kernels are compiled, where the machine code is kept between runs, and how a kernel is spread over threads.
 
-A kernel is a serial loop nest over a range of samples or rows that releases the interpreter lock; _threads.py cuts
-the range. Machine code is cached in <user cache>/snnumba/<hash of the kernel sources>: Numba's own cache does not see
-an edit in a rule that a kernel imports from another file, the hash does. Where that folder cannot be written, nothing
-is cached.
+A kernel is a serial loop nest over a range of samples or rows. A call of it is written down (_program.py), cut into
+ranges and run without the interpreter lock by the threads of _threads.py. Machine code is cached in
+<user cache>/snnumba/<hash of the kernel sources>: Numba's own cache does not see an edit in a rule that a kernel
+imports from another file, the hash does. Where that folder cannot be written, nothing is cached.
 """
 
 import hashlib
@@ -22,7 +22,8 @@ from numba.core import config
 from numba.misc.appdirs import user_cache_dir
 
 from .. import rules as scalar_rules
-from ._threads import Call, team
+from ._program import append
+from ._threads import team
 
 
 def _source_hash() -> str:
@@ -60,12 +61,12 @@ OPTIONS: dict[str, Any] = {
 }
 
 
-def _compile(function: Callable[..., Any], keep: bool = True, forceinline: bool = False) -> Any:
+def _compile(function: Callable[..., Any], keep: bool = True, **options: bool) -> Any:
     """njit without interpreter lock, division checks or reference counts, a*b+c fused; cached in our folder if kept."""
     numba_cache_dir = config.CACHE_DIR
     config.CACHE_DIR = str(cache_folder or "")
     try:
-        return numba.njit(cache=keep and cache_folder is not None, forceinline=forceinline, **OPTIONS)(function)
+        return numba.njit(cache=keep and cache_folder is not None, **OPTIONS | options)(function)
     finally:
         config.CACHE_DIR = numba_cache_dir
 
@@ -90,12 +91,16 @@ class Kernel:
         self.source = function
         signature = inspect.signature(function)
         self.__signature__ = signature.replace(parameters=list(signature.parameters.values())[2:])
-        self.compiled = _compile(function, keep)
+        self.write = _compile(_writer(function), keep, nogil=False)
         self.items = items
         self.grain = grain
 
     def __call__(self, *args: Any) -> None:
-        team.run(Call(self.compiled, self.items(*args), self.grain, args))
+        items = self.items(*args)
+        if not config.DISABLE_JIT:
+            team.call(self.write, items, self.grain, args)
+        elif items > 0:
+            self.source(0, items, *args)
 
     def with_names(self, names: dict[str, Any]) -> "Kernel":
         """The same loop nest where these names stand for other functions; not kept between runs."""
@@ -106,6 +111,23 @@ def copied(function: Any, names: dict[str, Any]) -> FunctionType:
     """A function's plain source, with these global names."""
     plain = getattr(function, "py_func", function)
     return FunctionType(plain.__code__, names, plain.__name__)
+
+
+loop_nest: Any = None  # stands for the function that _writer gives
+
+
+def _write(program, where, items, grain, *args):
+    """Write a call of loop_nest down, see _program.py."""
+    return append(loop_nest, program, where, items, grain, args)
+
+
+def _writer(function: Any) -> FunctionType:
+    """_write for a function, whose place in the folder of machine code it takes."""
+    made = copied(_write, {"append": append, "loop_nest": _compile(function, keep=False)})
+    place = {name: getattr(function.__code__, name) for name in ("co_filename", "co_firstlineno", "co_name")}
+    made.__code__ = made.__code__.replace(**place)
+    made.__module__, made.__qualname__ = function.__module__, function.__qualname__
+    return made
 
 
 def kernel(items: Callable[..., int], grain: int = 1) -> Callable[[Callable[..., Any]], Kernel]:

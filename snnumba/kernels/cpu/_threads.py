@@ -5,28 +5,29 @@ does it, so results do not depend on the number of threads. Kernels are serial a
 plain Python threads serve: nothing breaks under fork, and a second Python thread that comes while the team is busy
 does its work alone.
 
-Waking a sleeping thread takes about 50 us, as long as a kernel. So who waits first watches a number in memory, without
-the interpreter lock, for about as long as it takes to come from one step of training to the next; then it sleeps. And
-since the system may wake a worker on the core of the thread that it is to help, there to stay for many steps, a worker
-keeps off that core.
+Waking a sleeping thread takes about 50 us, as long as a kernel, and so does waiting for the interpreter lock. So a
+worker watches a number in memory, for about as long as it takes to come from one step of training to the next, before
+it sleeps, and what it is then asked to do is written down for it (_program.py): it needs no interpreter. And since the
+system may wake a worker on the core of the thread that it is to help, there to stay for many steps, a worker keeps off
+that core.
 """
 
 import ctypes
 import os
 import threading
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any
 
 import numba
 import numpy as np
-from numba import types
-from numba.core import config
-from numba.extending import intrinsic
+import numpy.typing as npt
 
-WATCH = 200_000  # looks at the number before sleeping: about 100 us
-STAGGER = 6_000  # looks before a worker takes the interpreter lock, times its place: who called needs it for 3 us
+from ._program import LINE, MOST, load, run_share, store
+
+WATCH = 600_000  # looks at the number before sleeping: about 250 us
 
 
 def available_threads() -> int:
@@ -37,124 +38,131 @@ def available_threads() -> int:
 
 
 try:
-    _current_core: Callable[[], int] | None = ctypes.CDLL(None).sched_getcpu
+    _current_core: Callable[[], int] | None = ctypes.PyDLL(None).sched_getcpu  # keeps the interpreter lock
 except (AttributeError, OSError, TypeError):  # not Linux
     _current_core = None
 
 
-class Call(NamedTuple):
-    """A kernel's loop nest, function(begin, end, *args), over items in ranges that begin at multiples of grain."""
+class Program:
+    """Calls of kernels written down (_program.py), and what keeps their arrays alive."""
 
-    function: Callable[..., Any]
-    items: int
-    grain: int
-    args: tuple[Any, ...]
+    def __init__(self) -> None:
+        self._memory = np.zeros(0, np.int64)
+        self.address, self.end = 0, 0
+        self.shares = 0  # into how many parts the call with the most of them can be cut
+        self.collecting = False
+        self._args: list[tuple[Any, ...]] = []
 
-    def chunk(self, threads: int) -> int:
-        """How many items a thread gets."""
-        return -(-self.items // (threads * self.grain)) * self.grain
+    def append(self, write: Callable[..., int], items: int, grain: int, args: tuple[Any, ...]) -> None:
+        """Add a call of a kernel's loop nest, written down by `write`, over items in ranges that begin at the grain."""
+        if self.end + MOST > len(self._memory):
+            self._memory, before = _aligned(2 * len(self._memory) + MOST), self._memory
+            self._memory[: self.end] = before[: self.end]
+            self.address = self._memory.ctypes.data
+        self.end = write(self._memory, self.end, items, grain, *args)
+        self.shares = max(self.shares, -(-items // grain))
+        self._args.append(args)
 
-    def run(self, threads: int, place: int) -> None:
-        """Do the share of the thread with this place, 0 to threads - 1."""
-        chunk = self.chunk(threads)
-        begin = place * chunk
-        if begin < self.items:
-            self.function(begin, min(begin + chunk, self.items), *self.args)
+    def clear(self) -> None:
+        """Forget all calls."""
+        self.end = self.shares = 0
+        self._args.clear()
 
 
-@intrinsic
-def _load(typing, numbers, index):
-    """numbers[index], read from memory each time."""
+def _aligned(words: int) -> npt.NDArray[np.int64]:
+    """Zeros that begin on a cache line."""
+    memory = np.zeros(words + LINE, np.int64)
+    return memory[-(memory.ctypes.data // 8) % LINE :][:words]
 
-    def generate(context, builder, signature, args):
-        array = context.make_array(signature.args[0])(context, builder, args[0])
-        pointer = builder.gep(array.data, [args[1]])
-        return builder.load_atomic(pointer, "acquire", 8)
 
-    return types.int64(types.Array(types.int64, 1, "C"), types.intp), generate
+# Words of a worker's board: the number of the last program asked for, and where that is, on one line; on the next the
+# number of the last one done, and whether one has failed.
+ASKED, ADDRESS, END, THREADS, DONE, FAILED = 0, 1, 2, 3, LINE, LINE + 1
+LAST = 1 << 62  # the number after which there is none
+
+
+@numba.njit  # with the interpreter lock: see _Worker.ask
+def _ask(board, number, program, end, threads):
+    """Ask for a program's share."""
+    store(board, ADDRESS, program)
+    store(board, END, end)
+    store(board, THREADS, threads)
+    store(board, ASKED, number)
 
 
 @numba.njit(nogil=True)
-def _watch(numbers, index, value, looks, more):
-    """Look until numbers[index] has come to value, `looks` times at most, then `more` times for nothing; has it?"""
-    for _ in range(looks):
-        if _load(numbers, index) >= value:
-            for _ in range(more):
-                _load(numbers, index)
+def _come(board, word, number, looks):
+    """Look, so many times at most, until a word of the board has come to a number; has it?"""
+    for _ in range(looks):  # noqa: SIM110  as Numba compiles it
+        if load(board, word) >= number:
             return True
     return False
 
 
-class _Signal:
-    """A number that one thread raises and another waits for; both hold the interpreter lock outside of _watch."""
-
-    def __init__(self) -> None:
-        self._number = np.zeros(8, np.int64)  # a cache line
-        self._asleep = False
-        self._bell = threading.Lock()
-        self._bell.acquire()
-
-    def raise_to(self, value: int) -> None:
-        self._number[0] = value
-        if self._asleep and self._bell.locked():
-            self._bell.release()
-
-    def wait_for(self, value: int, more: int = 0) -> None:
-        if _watch(self._number, 0, value, WATCH, more):
-            return
-        self._asleep = True
-        while self._number[0] < value:
-            self._bell.acquire()
-        self._asleep = False
-
-
-LAST = 1 << 62  # the number of the call after which there is none
+@numba.njit(nogil=True)
+def _serve(board, place):
+    """Do what is asked for until nothing is for a while, or, True, until the end."""
+    number = load(board, DONE) + 1
+    while _come(board, ASKED, number, WATCH):
+        if load(board, ASKED) == LAST:
+            return True
+        if run_share(load(board, ADDRESS), load(board, END), load(board, THREADS), place):
+            store(board, FAILED, 1)
+        store(board, DONE, number)
+        number += 1
+    return False
 
 
 class _Worker(threading.Thread):
-    """A thread that does its share of calls when asked to."""
+    """A thread that does its share of programs when asked to."""
 
     def __init__(self, place: int) -> None:
         super().__init__(name=f"snnumba-{place}", daemon=True)
         self._place = place
-        self._asked, self._done = _Signal(), _Signal()
+        self._words = _aligned(2 * LINE)
+        self._board: int = self._words.ctypes.data
         self._number = 0
-        self._calls: list[Call] = []
-        self._threads = 0
-        self._error: BaseException | None = None
+        self._asleep = False
+        self._bell = threading.Lock()
+        self._bell.acquire()
         self.start()
 
-    def ask(self, calls: list[Call], threads: int) -> None:
-        """Do the share of calls."""
-        self._calls, self._threads = calls, threads
+    def ask(self, program: Program, threads: int) -> None:
+        """Do the share of a program."""
         self._number += 1
-        self._asked.raise_to(self._number)
-
-    def wait(self) -> None:
-        """Wait for the share to be done; raise what it raised."""
-        self._done.wait_for(self._number)
-        if self._error is not None:
-            raise self._error
+        self._tell(self._number, program.address, program.end, threads)
 
     def end(self) -> None:
         """Ask for no more: the thread ends when it has done what it is at."""
-        self._number = LAST
-        self._asked.raise_to(LAST)
+        self._tell(LAST, 0, 0, 0)
+
+    def _tell(self, *asked: int) -> None:
+        """Write on the board, and ring if need be: the thread holds the lock that we hold when it goes to sleep."""
+        _ask(self._board, *asked)
+        if self._asleep and self._bell.locked():
+            self._bell.release()
+
+    def wait(self) -> None:
+        """Wait for the share to be done."""
+        while not _come(self._board, DONE, self._number, WATCH):
+            time.sleep(0)  # lets another thread have this core
+        if self._words[FAILED]:
+            self._words[FAILED] = 0
+            raise RuntimeError("a kernel failed")
 
     def run(self) -> None:
-        number = 0
-        while True:
-            number += 1
-            self._asked.wait_for(number, STAGGER * self._place)
-            if self._number == LAST:
-                return
-            try:
-                for call in self._calls:
-                    call.run(self._threads, self._place)
-            except BaseException as error:
-                self._error = error
-            self._calls = []
-            self._done.raise_to(number)
+        while not _serve(self._board, self._place):
+            self._asleep = True
+            if self._words[ASKED] <= self._words[DONE]:
+                self._bell.acquire()
+            self._asleep = False
+
+
+class _Mine(threading.local):
+    """What each Python thread has for itself."""
+
+    def __init__(self) -> None:
+        self.program = Program()
 
 
 class Team:
@@ -165,7 +173,7 @@ class Team:
         self._workers: list[_Worker] = []
         self._core: int | None = None  # the one that the workers keep off
         self._busy = threading.RLock()  # not to be locked out by an interrupt that came just after acquiring it
-        self._collected = threading.local()
+        self._mine = _Mine()
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(after_in_child=self._forget)
 
@@ -188,31 +196,36 @@ class Team:
         So a kernel inside must not need what another thread's share of an earlier one writes: kernels over samples
         go together, whose shares are the same samples.
         """
-        if getattr(self._collected, "calls", None) is not None:  # inside another: that one's end is the end
+        program = self._mine.program
+        if program.collecting:  # inside another: that one's end is the end
             yield
             return
-        calls: list[Call] = []
-        self._collected.calls = calls
+        program.collecting = True
         try:
             yield
+            self._run(program)
         finally:
-            self._collected.calls = None
-        self._run(calls)
+            program.collecting = False
+            program.clear()
 
-    def run(self, call: Call) -> None:
-        """Run a kernel, now or, inside together(), at its end."""
-        calls = getattr(self._collected, "calls", None)
-        if calls is None:
-            self._run([call])
-        else:
-            calls.append(call)
+    def call(self, write: Callable[..., int], items: int, grain: int, args: tuple[Any, ...]) -> None:
+        """Run a kernel, see Program.append, now or, inside together(), at its end."""
+        program = self._mine.program
+        if program.collecting:
+            program.append(write, items, grain, args)
+            return
+        try:
+            program.append(write, items, grain, args)
+            self._run(program)
+        finally:
+            program.clear()
 
-    def _run(self, calls: list[Call]) -> None:
+    def _run(self, program: Program) -> None:
         threads = self.threads
-        helpers = max((-(-call.items // call.chunk(threads)) for call in calls if call.items), default=1) - 1
-        if helpers < 1 or config.DISABLE_JIT or not self._busy.acquire(blocking=False):
-            for call in calls:
-                call.run(1, 0)
+        helpers = min(threads, program.shares) - 1
+        if helpers < 1 or not self._busy.acquire(blocking=False):
+            if run_share(program.address, program.end, 1, 0):
+                raise RuntimeError("a kernel failed")
             return
         try:
             while len(self._workers) < helpers:
@@ -221,11 +234,12 @@ class Team:
             self._keep_off()
             asked = self._workers[:helpers]
             for worker in asked:
-                worker.ask(calls, threads)
-            for call in calls:
-                call.run(threads, 0)
+                worker.ask(program, threads)
+            failed = run_share(program.address, program.end, threads, 0)
             for worker in asked:
                 worker.wait()
+            if failed:
+                raise RuntimeError("a kernel failed")
         except BaseException:  # an error, or an interrupt that may have come anywhere: none may go on with our arrays
             workers, self._workers = self._workers, []
             for worker in workers:

@@ -8,7 +8,7 @@ from ._compile import kernel, part, rules
 
 adam_rule, sgd_rule, clamp_rule, norm_factor = rules.adam, rules.sgd, rules.clamp, rules.norm_factor
 
-GRAIN = 1 << 17  # fewer numbers are done before a thread wakes
+GRAIN = 1 << 14  # numbers, at least, that are worth waking a thread for
 
 
 @kernel(lambda parameters, *_: parameters.shape[0], grain=GRAIN)
