@@ -13,11 +13,9 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-import h5py
 import numpy as np
 import numpy.typing as npt
 
-from . import hdf5
 from .kernels.cpu import batch as kernels
 
 Array = npt.NDArray[Any]
@@ -96,7 +94,7 @@ class Dataset:
         dtype: npt.DTypeLike = "float32",
     ) -> None:
         images, labels = np.asarray(images), np.asarray(labels)
-        _check_shapes(images, labels)
+        check_shapes(images, labels)
         self.name = name
         self.dtype = np.dtype(dtype)
         if self.dtype not in (np.float32, np.float64):
@@ -242,7 +240,9 @@ def load(path: str | os.PathLike[str], split: str = "train", **transforms: Any) 
     ...     load(f"{folder}/tiny.h5", "test")
     Dataset(tiny: 4 images, 2x2, 2 classes)
     """
-    (data,) = _loaded(path, (split,), transforms)
+    from .stored import read  # with h5py, which `import snnumba` need not wait for
+
+    (data,) = read(path, (split,), transforms)
     return data
 
 
@@ -272,14 +272,9 @@ def save(
         except ValueError as error:
             raise ValueError(f"{split}: {error}") from None
     _check_alike(**splits)
-    with hdf5.whole_file(path) as file:
-        file.attrs["name"], file.attrs["source"] = name, source
-        file.attrs["classes"] = list(splits["train"].classes)
-        for split, data in splits.items():
-            labels = data.labels.astype(np.min_scalar_type(data.num_classes - 1))
-            for part, array in {"images": data.images, "labels": labels}.items():
-                stored = file.create_dataset(f"{split}/{part}", data=array)
-                stored.attrs["sha256"] = hdf5.sha256(array)
+    from .stored import write
+
+    write(path, splits, name, source)
 
 
 def open_data(data: str | None = None, **transforms: Any) -> tuple[Dataset, Dataset]:
@@ -309,12 +304,14 @@ def open_data(data: str | None = None, **transforms: Any) -> tuple[Dataset, Data
                 f"no {MNIST} here: `snnumba data mnist` downloads it, "
                 "`snnumba data mnist --from DIR` makes it from the four IDX files"
             )
-    train, test = _loaded(data, ("train", "test"), transforms)
+    from .stored import read
+
+    train, test = read(data, ("train", "test"), transforms)
     _check_alike(train, test)
     return train, test
 
 
-def _check_shapes(images: Any, labels: Any) -> None:
+def check_shapes(images: Any, labels: Any) -> None:
     """Refuse arrays, or HDF5 datasets not yet read, that cannot be images with labels."""
     if images.dtype != np.uint8 and images.dtype.kind != "f":
         raise ValueError(f"images must be uint8 or floating; got {images.dtype}")
@@ -451,41 +448,3 @@ def _as_dataset(pair: Any, classes: Sequence[str] | None) -> Dataset:
     images, labels = map(np.asarray, pair)
     dtype = np.float64 if images.dtype == np.float64 else np.float32
     return Dataset(images, labels, classes=classes, dtype=dtype)
-
-
-def _loaded(path: str | os.PathLike[str], splits: Sequence[str], transforms: dict[str, Any]) -> list[Dataset]:
-    """Splits of an HDF5 file, which is checked once."""
-    if not hdf5.is_hdf5(path):
-        raise ValueError(f"{path} is not an HDF5 file")
-    split, made = splits[0], []
-    try:
-        with hdf5.opened(path) as file:
-            for split in splits:
-                images, labels, name, classes = _contents(file, split)
-                made.append(Dataset(images, labels, name=name or Path(path).stem, classes=classes, **transforms))
-    except (OSError, ValueError) as error:
-        damaged = "the file is damaged: " if isinstance(error, OSError) else ""
-        raise ValueError(f"{path}, {split}: {damaged}{error}") from None
-    return made
-
-
-def _contents(file: Any, split: str) -> tuple[Array, Array, str | None, list[str] | None]:
-    """Images, labels, name and class names in a file."""
-    try:
-        images, labels = _member(file, f"{split}/images"), _member(file, f"{split}/labels")
-        _check_shapes(images, labels)
-        name, classes = hdf5.attribute(file, "name"), hdf5.attribute(file, "classes")
-        names = None if classes is None else [hdf5.text(label) for label in np.atleast_1d(classes)]
-        return hdf5.read(images), hdf5.read(labels), None if name is None else hdf5.text(name), names
-    except (OSError, KeyError, RuntimeError, TypeError) as error:  # what h5py raises where the bytes make no sense
-        raise ValueError(f"the file is damaged: {error}") from None
-
-
-def _member(file: Any, name: str) -> Any:
-    """The HDF5 dataset of that name."""
-    found = file.get(name)
-    if isinstance(found, h5py.Dataset):
-        return found
-    there: list[str] = []
-    file.visititems(lambda key, item: there.append(f"/{key}") if isinstance(item, h5py.Dataset) else None)
-    raise ValueError(f"no dataset /{name}; there is {', '.join(there[:8]) or 'none at all'}")

@@ -8,7 +8,6 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from .datasets import Dataset, Loader, Samples
 from .functional import accuracy_membrane, accuracy_rate
@@ -125,6 +124,8 @@ def fit(
     measures = _measures(loader.dataset, loss_fn, metrics)
     if device not in (None, net.device):
         net.to(device)
+
+    from tqdm import tqdm  # `import snnumba` need not wait for it
 
     history = History() if history is None else history
     if history.epochs or history.begun is not None:

@@ -320,8 +320,9 @@ def test_losses_show_how_they_were_made() -> None:
     assert repr(SF.ce_rate_loss() + SF.l1_rate_sparsity(0.5)) == "ce_rate_loss() + l1_rate_sparsity(0.5)"
 
 
-# Bytes of Python's own objects. The smallest array, one float32 a sample, has 16,000.
-MANY, SMALL = 4000, 8000
+# Bytes of Python's own objects, and of NumPy's room to convert 8192 numbers at a time. The smallest array, one float32
+# a sample, has 160,000.
+MANY, SMALL = 40_000, 80_000
 
 
 @pytest.mark.parametrize("weighted", [False, True])

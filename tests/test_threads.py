@@ -11,7 +11,7 @@ import pytest
 import snnumba as snn
 from snnumba import functional as SF
 from snnumba import optim
-from snnumba.kernels.cpu import team
+from snnumba.kernels.cpu import _threads, team
 from snnumba.kernels.cpu._compile import kernel
 from snnumba.kernels.cpu._threads import _Worker
 
@@ -133,6 +133,21 @@ def test_a_kernel_that_fails_is_told_and_the_team_goes_on(threads: int) -> None:
             fail_late(done)
     fail_late(done[:1])
     assert done[0] == 1
+
+
+def test_a_worker_that_ends_is_told_and_another_takes_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    def ends(board: int, place: int) -> bool:
+        raise MemoryError("none left")
+
+    snn.set_num_threads(1)  # ends the workers there are
+    snn.set_num_threads(2)
+    done = np.zeros(2, int)
+    with monkeypatch.context() as patch:
+        patch.setattr(_threads, "_serve", ends)
+        with pytest.raises(MemoryError, match="none left"):
+            count_up(done, 1)
+    count_up(done, 1)
+    assert done[1] == 1
 
 
 def test_workers_that_have_fallen_asleep_wake() -> None:

@@ -325,10 +325,11 @@ def test_a_training_step_after_the_first_allocates_no_array(splits, loss_fn):
 
 
 def test_a_training_step_on_targets_over_time_allocates_no_array():
-    data, net, loss_fn = ramps(256, num_steps=100), membrane_net(num_steps=100), SF.mse_membrane_loss(True)
+    data, net, loss_fn = ramps(256, num_steps=200), membrane_net(num_steps=200), SF.mse_membrane_loss(True)
     steps, indices = HostSteps(net, data, loss_fn, {}, 256, optim.Adam(net)), np.arange(256)
-    assert data.batch(indices)[1].nbytes > 3 * SMALL  # so that one array more would be seen
-    assert grown(lambda: list(steps.run(indices))) < SMALL
+    small = 2 * SMALL  # NumPy 1.26 takes 33,000 to convert numbers as it adds them
+    assert data.batch(indices)[1].nbytes > 3 * small  # so that one array more would be seen
+    assert grown(lambda: list(steps.run(indices))) < small
 
 
 def test_evaluate_allocates_one_batch_however_many_there_are(splits):

@@ -1,6 +1,6 @@
 """The CPU kernels: serial loop nests compiled by Numba, run over ranges of samples or rows on threads."""
 
-from ._compile import cache_folder
+from ._cache import cache_folder
 from ._threads import MOST_THREADS, available_threads, team
 from .batch import gather
 from .bits import count_bits, count_spikes, num_words, scale_neurons, unpack

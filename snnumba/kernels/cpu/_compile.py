@@ -1,57 +1,23 @@
-"""How CPU kernels are compiled, where the machine code is kept between runs, and how a kernel is spread over threads.
+"""How CPU kernels are compiled, and how a kernel is spread over threads.
 
 A kernel is a serial loop nest over a range of samples or rows. A call of it is written down (_program.py), cut into
-ranges and run without the interpreter lock by the threads of _threads.py. Machine code is cached in
-<user cache>/snnumba/<hash of the kernel sources>: Numba's own cache does not see an edit in a rule that a kernel
-imports from another file, the hash does. Where that folder cannot be written, nothing is cached.
+ranges and run without the interpreter lock by the threads of _threads.py. _cache.py keeps the machine code.
 """
 
-import hashlib
 import inspect
-import os
-import tempfile
 from collections.abc import Callable
 from functools import partial, update_wrapper
-from pathlib import Path
 from types import FunctionType, SimpleNamespace
 from typing import Any
 
 import numba
 import numpy as np
 from numba.core import config
-from numba.misc.appdirs import user_cache_dir
 
 from .. import rules as scalar_rules
+from ._cache import kept
 from ._program import append
 from ._threads import team
-
-
-def _source_hash() -> str:
-    """Hash of every file that ends up in a kernel."""
-    digest = hashlib.sha256(numba.__version__.encode())
-    root = Path(__file__).parents[1]
-    for path in [root / "rules.py", *sorted(root.glob("cpu/*.py"))]:
-        digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
-    return digest.hexdigest()[:16]
-
-
-def _cache_folder() -> Path | None:
-    """The folder for compiled kernels, made if need be; None where it cannot be written.
-
-    SNNUMBA_CACHE_DIR, or else NUMBA_CACHE_DIR, takes the place of the user's cache folder.
-    """
-    base = os.environ.get("SNNUMBA_CACHE_DIR") or os.environ.get("NUMBA_CACHE_DIR") or user_cache_dir()
-    try:
-        folder = Path(base).expanduser().absolute() / "snnumba" / _source_hash()
-        folder.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=folder).close()
-    except (OSError, RuntimeError):  # RuntimeError: "~" without a home folder
-        return None
-    return folder
-
-
-cache_folder = _cache_folder()
-
 
 OPTIONS: dict[str, Any] = {
     "nogil": True,
@@ -63,12 +29,8 @@ OPTIONS: dict[str, Any] = {
 
 def _compile(function: Callable[..., Any], keep: bool = True, **options: bool) -> Any:
     """njit without interpreter lock, division checks or reference counts, a*b+c fused; cached in our folder if kept."""
-    numba_cache_dir = config.CACHE_DIR
-    config.CACHE_DIR = str(cache_folder or "")
-    try:
-        return numba.njit(cache=keep and cache_folder is not None, **OPTIONS | options)(function)
-    finally:
-        config.CACHE_DIR = numba_cache_dir
+    compiled = numba.njit(**OPTIONS | options)(function)
+    return kept(compiled) if keep else compiled
 
 
 # A loop nest that kernels call, compiled into each of them: a call would cost as much as a short row.

@@ -11,6 +11,8 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from ._cache import kept
+
 WORD = ir.IntType(64)
 HEAD = 4  # words before the arguments
 LINE = 8  # words of a cache line, on which a call begins
@@ -91,6 +93,7 @@ def store(typing, address, index, value):
     return types.none(types.intp, types.intp, types.int64), generate
 
 
+@kept
 @numba.njit(nogil=True)
 def run_share(program, end, threads, place):
     """Do the share of the thread with this place, 0 to threads - 1, of the calls at address `program`: did one fail?

@@ -18,13 +18,14 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import numba
 import numpy as np
 import numpy.typing as npt
 
+from ._cache import kept
 from ._program import LINE, MOST, load, run_share, store
 
 WATCH = 600_000  # looks at the number before sleeping: about 250 us
@@ -81,6 +82,7 @@ ASKED, ADDRESS, END, THREADS, DONE, FAILED = 0, 1, 2, 3, LINE, LINE + 1
 LAST = 1 << 62  # the number after which there is none
 
 
+@kept
 @numba.njit  # with the interpreter lock: see _Worker.ask
 def _ask(board, number, program, end, threads):
     """Ask for a program's share."""
@@ -90,6 +92,7 @@ def _ask(board, number, program, end, threads):
     store(board, ASKED, number)
 
 
+@kept
 @numba.njit(nogil=True)
 def _come(board, word, number, looks):
     """Look, so many times at most, until a word of the board has come to a number; has it?"""
@@ -99,6 +102,7 @@ def _come(board, word, number, looks):
     return False
 
 
+@kept
 @numba.njit(nogil=True)
 def _serve(board, place):
     """Do what is asked for until nothing is for a while, or, True, until the end."""
@@ -123,6 +127,7 @@ class _Worker(threading.Thread):
         self._board: int = self._words.ctypes.data
         self._number = 0
         self._asleep = False
+        self._error: BaseException | None = None
         self._bell = threading.Lock()
         self._bell.acquire()
         self.start()
@@ -146,16 +151,22 @@ class _Worker(threading.Thread):
         """Wait for the share to be done."""
         while not _come(self._board, DONE, self._number, WATCH):
             time.sleep(0)  # lets another thread have this core
+        if self._error is not None:
+            raise self._error
         if self._words[FAILED]:
             self._words[FAILED] = 0
             raise RuntimeError("a kernel failed")
 
     def run(self) -> None:
-        while not _serve(self._board, self._place):
-            self._asleep = True
-            if self._words[ASKED] <= self._words[DONE]:
-                self._bell.acquire()
-            self._asleep = False
+        try:
+            while not _serve(self._board, self._place):
+                self._asleep = True
+                if self._words[ASKED] <= self._words[DONE]:
+                    self._bell.acquire()
+                self._asleep = False
+        except BaseException as error:  # such as a lack of memory to compile _serve with: nothing will be done any more
+            self._error = error
+            self._words[DONE] = LAST
 
 
 class _Mine(threading.local):
@@ -258,8 +269,8 @@ class Team:
         if core == self._core:
             return
         others = os.sched_getaffinity(0) - {core}
-        if others:
-            for worker in self._workers:
+        for worker in self._workers if others else []:
+            with suppress(ProcessLookupError):  # one that has ended tells why when it is waited for
                 os.sched_setaffinity(worker.native_id or 0, others)
         self._core = core
 

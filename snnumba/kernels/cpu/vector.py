@@ -14,7 +14,6 @@ from llvmlite import ir
 from numba import types
 from numba.core import cgutils, config
 from numba.extending import intrinsic, models, register_model
-from numba.np.arrayobj import populate_array
 
 BYTES = 64
 
@@ -246,6 +245,8 @@ def room_for(typing, row, count):
     n, array = count.literal_value, types.Array(row.dtype, 1, "C")
 
     def generate(context, builder, signature, args):
+        from numba.np.arrayobj import populate_array  # which takes long to import, and only compiling needs
+
         number = context.get_data_type(row.dtype)
         memory = cgutils.alloca_once(builder, ir.ArrayType(number, n))
         memory.align = BYTES
