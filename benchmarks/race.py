@@ -51,16 +51,21 @@ Measured = dict[str, dict[str, dict[str, float]]]  # by task and candidate
 
 
 def measure(
-    script: str, candidates: Sequence[str], tasks: Sequence[str], threads: Sequence[int], rounds: int
+    script: str,
+    candidates: Sequence[str],
+    tasks: Sequence[str],
+    threads: Sequence[int],
+    rounds: int,
+    passed_on: Sequence[str] = (),
 ) -> dict[int, Measured]:
     """Seconds of each task and peak memory until then, for each number of threads, of each candidate.
 
-    A candidate is served by `script --serve candidate --threads threads`.
+    A candidate is served by `script --serve candidate --threads threads`, and what else is passed on.
     """
     processes: dict[tuple[int, str], Any] = {}
     for count, name in itertools.product(threads, candidates):
         environment = os.environ | {name: str(count) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
-        command = [sys.executable, script, "--serve", name, "--threads", str(count)]
+        command = [sys.executable, script, "--serve", name, "--threads", str(count), *passed_on]
         processes[count, name] = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
         )

@@ -19,6 +19,12 @@ CORRECT, INCORRECT = int(STEPS * 0.8), int(STEPS * 0.2)  # spikes of the class o
 LEARNING_RATE, BETAS, EPSILON = 1e-3, (0.9, 0.999), 1e-8
 
 
+def resize(hidden: int, steps: int) -> None:
+    """Let the nets made from now on have another width, and so many steps of time."""
+    global HIDDEN, STEPS, CORRECT, INCORRECT
+    HIDDEN, STEPS, CORRECT, INCORRECT = hidden, steps, int(steps * 0.8), int(steps * 0.2)
+
+
 class Net(Protocol):
     """What a candidate does with batches that `arrays` has made its own."""
 
