@@ -332,8 +332,9 @@ class Network:
         if dmem is not None:
             dmem = self._kernels.check_array("dmem", dmem, self.dtype, self._output)
         wanted = [input_gradient or k > 0 for k in range(len(self.layers))]
-        for layer, want in zip(self.layers, wanted, strict=True):
-            layer._prepare_back(want)
+        with self._kernels.team.together():  # over weights
+            for layer, want in zip(self.layers, wanted, strict=True):
+                layer._prepare_back(want)
         with self._kernels.team.together():  # over samples
             dy = self._last._run_back(dspk, wanted[-1], dmem)
             for k in range(len(self.layers) - 2, -1, -1):

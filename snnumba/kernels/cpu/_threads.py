@@ -28,7 +28,7 @@ import numpy.typing as npt
 from ._cache import kept
 from ._program import LINE, MOST, load, run_share, store
 
-WATCH = 600_000  # looks at the number before sleeping: about 250 us
+WATCH = 1_200_000  # looks at the number before sleeping: about 0.5 ms
 
 
 def available_threads() -> int:
@@ -49,19 +49,22 @@ class Program:
 
     def __init__(self) -> None:
         self._memory = np.zeros(0, np.int64)
-        self.address, self.end = 0, 0
+        self._size = self.address = self.end = 0  # in words, but for the address
         self.shares = 0  # into how many parts the call with the most of them can be cut
         self.collecting = False
         self._args: list[tuple[Any, ...]] = []
 
     def append(self, write: Callable[..., int], items: int, grain: int, args: tuple[Any, ...]) -> None:
         """Add a call of a kernel's loop nest, written down by `write`, over items in ranges that begin at the grain."""
-        if self.end + MOST > len(self._memory):
-            self._memory, before = _aligned(2 * len(self._memory) + MOST), self._memory
+        if self.end + MOST > self._size:
+            self._size = 2 * self._size + MOST
+            before, self._memory = self._memory, _aligned(self._size)
             self._memory[: self.end] = before[: self.end]
             self.address = self._memory.ctypes.data
         self.end = write(self._memory, self.end, items, grain, *args)
-        self.shares = max(self.shares, -(-items // grain))
+        shares = -(-items // grain)
+        if shares > self.shares:
+            self.shares = shares
         self._args.append(args)
 
     def clear(self) -> None:

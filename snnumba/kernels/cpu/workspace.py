@@ -98,7 +98,8 @@ class Workspace:
     """Arrays that are made once and used again: a training step allocates none."""
 
     def __init__(self) -> None:
-        self._memory: dict[str, list[tuple[Any, Array]]] = {}  # bytes, and the array last given out in them
+        # Bytes, the array last given out in them, and its shape and dtype.
+        self._memory: dict[str, list[tuple[Any, Array, tuple[Any, Any]]]] = {}
         self._constants: dict[str, Array] = {}
         self._zeros: dict[tuple[str, tuple[int, ...]], Array] = {}
 
@@ -114,15 +115,15 @@ class Workspace:
         """
         places = self._memory.setdefault(name, [])
         for k in range(len(places)):
-            memory, array = places[k]
+            memory, array, kept = places[k]
             if sys.getrefcount(array) > FREE[0] or sys.getrefcount(memory) > FREE[1]:  # somebody holds it, or a view
                 continue
-            if array.shape != shape or array.dtype != dtype:
+            if kept != (shape, dtype):
                 array = self._fit(memory, shape, dtype)
-                places[k] = array.base, array
+                places[k] = array.base, array, (shape, dtype)
             return array
         array = self._fit(np.empty(0, np.uint8), shape, dtype)
-        places.append((array.base, array))
+        places.append((array.base, array, (shape, dtype)))
         return array
 
     @staticmethod
@@ -148,10 +149,10 @@ class Workspace:
 
 def _references_when_free() -> tuple[int, int]:
     """How many references an array of a Workspace and its memory have where nobody else has one."""
-    places = [(memory := np.zeros(1, np.uint8), memory[:])]
+    places = [(memory := np.zeros(1, np.uint8), memory[:], ())]
     del memory
     for k in range(len(places)):
-        memory, array = places[k]
+        memory, array, _ = places[k]
         return sys.getrefcount(array), sys.getrefcount(memory)
     raise AssertionError
 
