@@ -11,10 +11,28 @@ from numba.core import config
 from numba.extending import intrinsic
 
 from ._compile import kernel, part
-from .vector import above, add, chosen, differ, fused, lanes, load, load_part, ones, store, store_part, times, zero
+from .vector import (
+    above,
+    add,
+    chosen,
+    differ,
+    fused,
+    lanes,
+    load,
+    load_part,
+    ones,
+    room_for,
+    store,
+    store_part,
+    times,
+    zero,
+)
 
 ONE = np.uint64(1)
 ZERO = np.uint64(0)
+NEAR = 64 * 64  # numbers of 64 rows: four vectors of float32 each
+FAR = 1 << 16  # numbers of a table that the second cache does not hold beside all else
+ENOUGH = 16  # rows to be worth bringing parts of a table near
 
 
 def num_words(n: int) -> int:
@@ -155,6 +173,60 @@ def add_rows(bits, x, table, out):
                 o0 = add(o0, row) if x is None else fused(x[i], row, o0)
         store_part(out, c, o0, n - c)
         c += width
+
+
+@part
+def bring_near(table, first, step, count, c, near):
+    """Copy rows first, first + step, ... of a table, count of them, to where they stay in the first cache.
+
+    Four vectors of each from column c on, or one, cut, where fewer are left; one row after the other.
+    """
+    n, width = table.shape[1], lanes(near)
+    if c + 4 * width <= n:
+        c1, c2, c3 = c + width, c + 2 * width, c + 3 * width
+        for r in range(count):
+            row = table[first + step * r]
+            store4(near, 4 * width * r, width, load(row, c), load(row, c1), load(row, c2), load(row, c3))
+    else:
+        for r in range(count):
+            store(near, width * r, load_part(table[first + step * r], c, n - c))
+
+
+@part
+def add_all_rows(bits, x, table, out):
+    """out[r] += sum_i x[r, i] table[i] over the elements i that bits[r] choose, in order; x None: all are 1.
+
+    All rows r take of 64 rows of a large table before they go on to the next.
+    """
+    rows, n = out.shape
+    if table.size < FAR or rows < ENOUGH:
+        for r in range(rows):
+            if x is None:
+                add_rows(bits[r], None, table, out[r])
+            else:
+                add_rows(bits[r], x[r], table, out[r])
+        return
+    near, width = room_for(table[0], NEAR), lanes(table[0])
+    c = 0
+    while c < n:
+        wide = c + 4 * width <= n
+        for w in range(bits.shape[1]):
+            base = 64 * w
+            bring_near(table, base, 1, min(64, table.shape[0] - base), c, near)
+            if x is None:
+                add_words(None, bits[:, w], 0, 0, 0, rows, near, c, out)
+            else:
+                add_words(x[:, ::-1].T, bits[:, w], table.shape[0] - 1 - base, 0, 0, rows, near, c, out)
+        c += 4 * width if wide else width
+
+
+@part
+def add_words(x, words, last, base, begin, end, d, c, table):
+    """add_outer or add_narrow, whichever column c asks for."""
+    if c + 4 * lanes(d) <= table.shape[1]:
+        add_outer(x, words, last, base, begin, end, d, c, lanes(d), table)
+    else:
+        add_narrow(x, words, last, base, begin, end, d, c, lanes(d), table)
 
 
 @part

@@ -12,12 +12,14 @@ Sums over time run from the last row (t, b) to the first, as the backward pass d
 steps, the last window first, each added to what is there, are then the same to the bit.
 """
 
+from . import vector
 from ._compile import kernel, part
-from .bits import ZERO, add_narrow, add_outer, add_rows, copy_row, pack_nonzero, store4, turn
-from .vector import fused, lanes, load, load_part, room_for, store, store_part, zero
+from .bits import NEAR, ZERO, add_all_rows, add_words, bring_near, copy_row, pack_nonzero, store4, turn
+from .vector import fused, lanes, load, load_part, room_for, store_part, zero
 
 BLOCK = 16
-TILE = 64 * 64  # numbers of 64 rows: four vectors of float32 each
+plus = vector.add  # `add` is a kernel here
+UNCACHED = 1 << 20  # numbers of a matrix that are more than the caches hold beside all else
 
 
 @kernel(lambda x, *_: x.shape[1], grain=BLOCK)
@@ -39,13 +41,13 @@ def linear_forward(begin, end, x, active, weight, bias, out):
     weight, bias : (I, O), (O,) float
     out : (T, B, O) float                      written in full
     """
-    for b in range(begin, end):
-        for t in range(active.shape[0]):
+    for t in range(active.shape[0]):
+        for b in range(begin, end):
             copy_row(bias, out[t, b])
-            if x is None:
-                add_rows(active[t, b], None, weight, out[t, b])
-            else:
-                add_rows(active[t, b], x[t, b], weight, out[t, b])
+        if x is None:
+            add_all_rows(active[t, begin:end], None, weight, out[t, begin:end])
+        else:
+            add_all_rows(active[t, begin:end], x[t, begin:end], weight, out[t, begin:end])
 
 
 @part
@@ -55,29 +57,40 @@ def add_products(x, active, d, begin, end, dweight):
     64 rows are taken together, and four vectors of each at a time copied to where they stay in the first cache.
     """
     n, width = dweight.shape[1], lanes(d[0])
-    words, near = room_for(active[0], 64), room_for(d[0], TILE)
+    words, near = room_for(active[0], 64), room_for(d[0], NEAR)
     for last in range(d.shape[0] - 1, -1, -64):
         count = min(64, last + 1)
         c = 0
         while c < n:
-            wide = c + 4 * width <= n
-            for r in range(count):
-                row, at = d[last - r], 4 * width * r
-                if wide:
-                    c1, c2, c3 = c + width, c + 2 * width, c + 3 * width
-                    store4(near, at, width, load(row, c), load(row, c1), load(row, c2), load(row, c3))
-                else:
-                    store(near, width * r, load_part(row, c, n - c))
+            bring_near(d, last, -1, count, c, near)
             for base in range(begin // 64 * 64, end, 64):
                 for r in range(64):
                     words[r] = active[last - r, base // 64] if r < count else ZERO
                 turn(words)
-                low, high = max(begin, base), min(end, base + 64)
-                if wide:
-                    add_outer(x, words, last, base, low, high, near, c, width, dweight)
-                else:
-                    add_narrow(x, words, last, base, low, high, near, c, width, dweight)
-            c += 4 * width if wide else width
+                add_words(x, words, last, base, max(begin, base), min(end, base + 64), near, c, dweight)
+            c += 4 * width if c + 4 * width <= n else width
+
+
+@part
+def add_up(d, out):
+    """Eq. (3): out += the rows of d, from the last to the first."""
+    n, width = out.shape[0], lanes(out)
+    c = 0
+    while c + 4 * width <= n:
+        c1, c2, c3 = c + width, c + 2 * width, c + 3 * width
+        o0, o1, o2, o3 = load(out, c), load(out, c1), load(out, c2), load(out, c3)
+        for r in range(d.shape[0] - 1, -1, -1):
+            row = d[r]
+            o0, o1 = plus(o0, load(row, c)), plus(o1, load(row, c1))
+            o2, o3 = plus(o2, load(row, c2)), plus(o3, load(row, c3))
+        store4(out, c, width, o0, o1, o2, o3)
+        c += 4 * width
+    while c < n:
+        o0 = load_part(out, c, n - c)
+        for r in range(d.shape[0] - 1, -1, -1):
+            o0 = plus(o0, load_part(d[r], c, n - c))
+        store_part(out, c, o0, n - c)
+        c += width
 
 
 @kernel(lambda x, active, d, dweight, *_: dweight.shape[0] + 1)
@@ -103,54 +116,73 @@ def linear_backward(begin, end, x, active, d, dweight, dbias, add):
     else:
         add_products(x.reshape(rows, inputs), marks, ds, begin, stop, dweight)
     if end > inputs:
-        for r in range(rows - 1, -1, -1):
-            for k in range(n):
-                dbias[k] += ds[r, k]
+        add_up(ds, dbias)
+
+
+@part
+def add_wide(a, terms, b, first, out, begin, end, c):
+    """out[r] += sum_k a[r, terms + k] b[k] for rows [begin, end), in four vectors from column c on.
+
+    b (K, ...) has these vectors of its rows from column `first` on. Four rows by four vectors of out, 64 float32, are
+    in registers. Where fewer than four rows are left, the last is done more than once.
+    """
+    width = lanes(b[0])
+    c1, c2, c3 = c + width, c + 2 * width, c + 3 * width
+    f1, f2, f3 = first + width, first + 2 * width, first + 3 * width
+    for r in range(begin, end, 4):
+        r1, r2, r3 = min(r + 1, end - 1), min(r + 2, end - 1), min(r + 3, end - 1)
+        s0, s1, s2, s3 = out[r], out[r1], out[r2], out[r3]
+        o00, o01, o02, o03 = load(s0, c), load(s0, c1), load(s0, c2), load(s0, c3)
+        o10, o11, o12, o13 = load(s1, c), load(s1, c1), load(s1, c2), load(s1, c3)
+        o20, o21, o22, o23 = load(s2, c), load(s2, c1), load(s2, c2), load(s2, c3)
+        o30, o31, o32, o33 = load(s3, c), load(s3, c1), load(s3, c2), load(s3, c3)
+        for k in range(b.shape[0]):
+            row, t = b[k], terms + k
+            b0, b1, b2, b3 = load(row, first), load(row, f1), load(row, f2), load(row, f3)
+            x = a[r, t]
+            o00, o01, o02, o03 = fused(x, b0, o00), fused(x, b1, o01), fused(x, b2, o02), fused(x, b3, o03)
+            x = a[r1, t]
+            o10, o11, o12, o13 = fused(x, b0, o10), fused(x, b1, o11), fused(x, b2, o12), fused(x, b3, o13)
+            x = a[r2, t]
+            o20, o21, o22, o23 = fused(x, b0, o20), fused(x, b1, o21), fused(x, b2, o22), fused(x, b3, o23)
+            x = a[r3, t]
+            o30, o31, o32, o33 = fused(x, b0, o30), fused(x, b1, o31), fused(x, b2, o32), fused(x, b3, o33)
+        store4(s0, c, width, o00, o01, o02, o03)
+        store4(s1, c, width, o10, o11, o12, o13)
+        store4(s2, c, width, o20, o21, o22, o23)
+        store4(s3, c, width, o30, o31, o32, o33)
 
 
 @part
 def product(a, b, out, begin, end):
-    """out[r] = a[r] b for rows [begin, end); b (K, N).
-
-    Four rows by four vectors of out, 64 float32, are in registers at a time, then by one. Where fewer than four rows
-    are left, the last is done more than once.
-    """
+    """out[r] = a[r] b for rows [begin, end); b (K, N), brought near 64 rows at a time if no cache holds it."""
     terms, n = b.shape
-    width = lanes(b[0])
-    for r in range(begin, end, 4):
-        r1, r2, r3 = min(r + 1, end - 1), min(r + 2, end - 1), min(r + 3, end - 1)
-        c = 0
-        while c + 4 * width <= n:
-            c1, c2, c3 = c + width, c + 2 * width, c + 3 * width
-            o00 = o01 = o02 = o03 = o10 = o11 = o12 = o13 = zero(b[0])
-            o20 = o21 = o22 = o23 = o30 = o31 = o32 = o33 = zero(b[0])
-            for k in range(terms):
-                row = b[k]
-                b0, b1, b2, b3 = load(row, c), load(row, c1), load(row, c2), load(row, c3)
-                x = a[r, k]
-                o00, o01, o02, o03 = fused(x, b0, o00), fused(x, b1, o01), fused(x, b2, o02), fused(x, b3, o03)
-                x = a[r1, k]
-                o10, o11, o12, o13 = fused(x, b0, o10), fused(x, b1, o11), fused(x, b2, o12), fused(x, b3, o13)
-                x = a[r2, k]
-                o20, o21, o22, o23 = fused(x, b0, o20), fused(x, b1, o21), fused(x, b2, o22), fused(x, b3, o23)
-                x = a[r3, k]
-                o30, o31, o32, o33 = fused(x, b0, o30), fused(x, b1, o31), fused(x, b2, o32), fused(x, b3, o33)
-            store4(out[r], c, width, o00, o01, o02, o03)
-            store4(out[r1], c, width, o10, o11, o12, o13)
-            store4(out[r2], c, width, o20, o21, o22, o23)
-            store4(out[r3], c, width, o30, o31, o32, o33)
-            c += 4 * width
-        while c < n:
+    near, width = room_for(b[0], NEAR), lanes(b[0])
+    out[begin:end] = 0
+    c = 0
+    while c + 4 * width <= n:
+        if b.size < UNCACHED:
+            add_wide(a, 0, b, c, out, begin, end, c)
+        else:
+            for first in range(0, terms, 64):
+                count = min(64, terms - first)
+                bring_near(b, first, 1, count, c, near)
+                add_wide(a, first, near[: 4 * width * count].reshape(count, 4 * width), 0, out, begin, end, c)
+        c += 4 * width
+    while c < n:
+        left = n - c
+        for r in range(begin, end, 4):
+            r1, r2, r3 = min(r + 1, end - 1), min(r + 2, end - 1), min(r + 3, end - 1)
             o0 = o1 = o2 = o3 = zero(b[0])
             for k in range(terms):
-                row = load_part(b[k], c, n - c)
+                row = load_part(b[k], c, left)
                 o0, o1 = fused(a[r, k], row, o0), fused(a[r1, k], row, o1)
                 o2, o3 = fused(a[r2, k], row, o2), fused(a[r3, k], row, o3)
-            store_part(out[r], c, o0, n - c)
-            store_part(out[r1], c, o1, n - c)
-            store_part(out[r2], c, o2, n - c)
-            store_part(out[r3], c, o3, n - c)
-            c += width
+            store_part(out[r], c, o0, left)
+            store_part(out[r1], c, o1, left)
+            store_part(out[r2], c, o2, left)
+            store_part(out[r3], c, o3, left)
+        c += width
 
 
 @kernel(lambda d, *_: d.shape[1], grain=BLOCK)

@@ -31,7 +31,7 @@ from ._lif import (
     step_row,
     with_surrogate,
 )
-from .bits import add_chosen, add_rows, keep_nonzero, pack_above, pack_nonzero
+from .bits import add_all_rows, add_chosen, add_rows, keep_nonzero, pack_above, pack_nonzero
 from .conv import NO_BITS, correlate_sample
 from .dense import BLOCK, product
 
@@ -56,6 +56,18 @@ def feedback_row(bits, spk, weight, window, room, block, i):
             add_rows(bits, spk, weight, i)
         else:
             correlate_sample(bits, spk, weight, window, room[block], i)
+
+
+@part
+def linear_current(current, bits, weight, bias, i):
+    """Eq. (9) for some samples where the feedback is linear; whether it is."""
+    if weight is not None:  # noqa: SIM102  Numba decides one by one what it leaves out
+        if weight.ndim == 2:
+            for b in range(i.shape[0]):
+                start_row(current[b], bias, i[b])
+            add_all_rows(bits, None, weight, i)
+            return True
+    return False
 
 
 @part
@@ -109,9 +121,13 @@ def lif_forward(
     simple = simple and same(own_of(weight))
     group = samples_together(n)
     for first in range(begin, end, group):
+        last = min(first + group, end)
         for t in range(steps):
             before = mem[t - 1] if t > 0 else mem0
-            for b in range(first, min(first + group, end)):
+            given = t > 0 and linear_current(
+                current[t * moving, first:last], spk[t, first:last], weight, bias, potential[t, first:last]
+            )
+            for b in range(first, last):
                 u, m, bits, block = before[b], potential[t, b], spk[t + 1, b], b // BLOCK
                 now = current[t * moving, b]
                 if t == 0:
@@ -123,11 +139,12 @@ def lif_forward(
                     else:
                         step_row(u, potential[t - 1, b], now, weight, beta, threshold, reset, m, bits)
                 else:
-                    start_row(now, bias, m)
-                    if t == 0:
-                        feedback_row(spk[0, b], spk0[b], weight, window, room, block, m)
-                    else:
-                        feedback_row(spk[t, b], None, weight, window, room, block, m)
+                    if not given:
+                        start_row(now, bias, m)
+                        if t == 0:
+                            feedback_row(spk[0, b], spk0[b], weight, window, room, block, m)
+                        else:
+                            feedback_row(spk[t, b], None, weight, window, room, block, m)
                     step_row(u, m, m, None, beta, threshold, reset, m, bits)
                 if levels is not None:
                     for k in range(n):

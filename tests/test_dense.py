@@ -1,0 +1,47 @@
+"""Products with matrices that no cache holds: brought near piece by piece, with the same bits."""
+
+import numpy as np
+import pytest
+
+from snnumba.kernels import cpu
+from snnumba.kernels.cpu import bits, dense
+
+
+def spikes(rng: np.random.Generator, rows: int, inputs: int) -> tuple[np.ndarray, np.ndarray]:
+    """Inputs (1, rows, inputs) of which a sixth is not zero, and where they are not, as bits."""
+    x = rng.random((1, rows, inputs)) * (rng.random((1, rows, inputs)) < 1 / 6)
+    active = np.zeros((1, rows, cpu.num_words(inputs)), np.uint64)
+    cpu.find_active(x, active)
+    return x, active
+
+
+@pytest.mark.parametrize("floats", [True, False])
+def test_many_rows_add_what_each_does_alone(floats: bool) -> None:
+    rng = np.random.default_rng(0)
+    rows, inputs, outputs = bits.ENOUGH + 5, 300, 290
+    weight, bias = rng.standard_normal((inputs, outputs)), rng.standard_normal(outputs)
+    assert weight.size >= bits.FAR
+    x, active = spikes(rng, rows, inputs)
+    together, alone = np.empty((2, 1, rows, outputs))
+    given = x if floats else None
+    cpu.linear_forward(given, active, weight, bias, together)
+    for r in range(rows):
+        one = slice(r, r + 1)
+        cpu.linear_forward(x[:, one] if floats else None, active[:, one], weight, bias, alone[:, one])
+    np.testing.assert_array_equal(together, alone)
+    np.testing.assert_allclose(together[0], (x[0] if floats else x[0] != 0) @ weight + bias, rtol=1e-10, atol=1e-10)
+
+
+def test_a_product_with_a_matrix_that_no_cache_holds_is_that_of_its_parts() -> None:
+    rng = np.random.default_rng(1)
+    terms, outputs = 1030, 1030
+    b, a = rng.standard_normal((terms, outputs)), rng.standard_normal((1, 19, terms))
+    assert b.size >= dense.UNCACHED
+    whole = np.empty((1, 19, outputs))
+    cpu.linear_backward_input(a, b, whole)
+    for c in range(0, outputs, 512):
+        part = b[:, c : c + 512].copy()
+        expected = np.empty((1, 19, part.shape[1]))
+        cpu.linear_backward_input(a, part, expected)
+        np.testing.assert_array_equal(whole[:, :, c : c + 512], expected)
+    np.testing.assert_allclose(whole[0], a[0] @ b, rtol=1e-9, atol=1e-9)
