@@ -1,6 +1,8 @@
 """Threads: the same bits whatever their number, and nothing breaks beside other threads and in forked children."""
 
 import multiprocessing
+import os
+import signal
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -133,6 +135,33 @@ def test_a_child_process_trains_to_the_same_bits(method: str) -> None:
     with multiprocessing.get_context(method).Pool(1) as pool:
         found = pool.apply_async(weights_after_training).get(timeout=120)
     np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")  # as Python says from 3.12 on
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs a system that forks")
+def test_a_child_forked_while_another_thread_is_inside_a_kernel_trains_to_the_same_bits() -> None:
+    snn.set_num_threads(2)
+    expected = {seed: weights_after_training(seed) for seed in (1, 2)}
+    inside, ended = threading.Event(), threading.Event()
+
+    def stay(begin: int, end: int) -> None:
+        inside.set()
+        ended.wait(60)
+
+    for _ in range(3):
+        inside.clear(), ended.clear()
+        thread = threading.Thread(target=team.run, args=(Call(stay, 2, 1, ()),))
+        thread.start()
+        inside.wait(60)
+        child = os.fork()
+        if child == 0:
+            signal.alarm(60)  # in case it hangs
+            snn.set_num_threads(3)
+            os._exit(0 if np.array_equal(weights_after_training(2), expected[2]) else 1)
+        assert np.array_equal(weights_after_training(1), expected[1])  # alone, as the team is busy
+        ended.set()
+        thread.join()
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
 def test_an_interrupt_at_any_moment_leaves_a_team_that_works(monkeypatch: pytest.MonkeyPatch) -> None:
