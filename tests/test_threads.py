@@ -24,6 +24,9 @@ def _threads_as_before() -> Iterator[None]:
     snn.set_num_threads(before)
 
 
+forking = pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")  # Python 3.12 warns: threads are here
+
+
 def weights_after_training(seed: int = 0, batch: int = 150) -> np.ndarray:
     """The parameters of a net after three steps on a batch that no number of threads divides into equal parts."""
     net = snn.Network(
@@ -126,6 +129,7 @@ def test_two_python_threads_train_at_once_to_the_same_bits() -> None:
         np.testing.assert_array_equal(found[seed], weights)
 
 
+@forking
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 def test_a_child_process_trains_to_the_same_bits(method: str) -> None:
     if method not in multiprocessing.get_all_start_methods():
@@ -137,7 +141,7 @@ def test_a_child_process_trains_to_the_same_bits(method: str) -> None:
     np.testing.assert_array_equal(found, expected)
 
 
-@pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")  # as Python says from 3.12 on
+@forking
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs a system that forks")
 def test_a_child_forked_while_another_thread_is_inside_a_kernel_trains_to_the_same_bits() -> None:
     snn.set_num_threads(2)
