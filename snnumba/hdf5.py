@@ -11,6 +11,7 @@ datasets that lie in other files or are more than its bytes can hold.
 
 import glob
 import hashlib
+import io
 import os
 import stat
 from collections.abc import Iterator
@@ -141,6 +142,29 @@ def _check_inside(file: Any, size: int) -> None:
                     raise ValueError(f"{where} would have {item.nbytes} bytes, more than a file of {size} can hold")
 
 
+class _Written(io.FileIO):
+    """A file that keeps what went wrong to itself: where HDF5 cannot write, it cannot close, and kills the process."""
+
+    error: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        left = memoryview(data).cast("B")
+        size = len(left)
+        try:
+            while left and self.error is None:
+                left = left[super().write(left) :]
+        except OSError as error:
+            self.error = error
+        return size
+
+    def truncate(self, size: int | None = None) -> int:
+        try:
+            return super().truncate(size)
+        except OSError as error:
+            self.error = self.error or error
+            return self.tell() if size is None else size
+
+
 @contextmanager
 def whole_file(path: str | os.PathLike[str]) -> Iterator[Any]:
     """An HDF5 file to write, which takes its name only once all of it is on the disk.
@@ -155,11 +179,14 @@ def whole_file(path: str | os.PathLike[str]) -> Iterator[Any]:
     _remove_left(target)
     part = target.with_name(f".{target.name}.{os.getpid()}.part")
     try:
-        with h5py.File(part, "w", userblock_size=BLOCK) as file:
-            yield file
+        with _Written(part, "w+") as written:
+            with h5py.File(written, "w", userblock_size=BLOCK) as file:
+                yield file
+            if written.error is not None:
+                raise written.error
         seal(part)
-        with open(part, "rb+") as written:
-            os.fsync(written.fileno())
+        with open(part, "rb+") as sealed:
+            os.fsync(sealed.fileno())
         os.replace(part, target)
         _sync_folder(target.parent)
     except OSError as error:  # HDF5 tells more than anybody wants to know

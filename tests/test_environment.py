@@ -10,7 +10,7 @@ import pytest
 from processes import python
 
 import snnumba as snn
-from snnumba import datasets
+from snnumba import checkpoint, cli, datasets
 
 NOT_NEEDED = ["h5py", "matplotlib", "numba.cuda", "numba.np.arrayobj", "scipy.ndimage", "torch", "tqdm"]
 TINY = ["--hidden", "4", "--num-steps", "3", "--epochs", "1", "--batch-size", "32"]
@@ -109,3 +109,88 @@ def test_a_read_only_install_computes_the_same_with_nowhere_to_write(folder, loc
     assert done.stderr == ""
     assert done.stdout.split() == [str(locked / "snnumba" / "__init__.py"), expected]
     assert sorted(locked.rglob("*")) == before
+
+
+def test_a_folder_that_cannot_be_written_is_refused_before_training(folder, locked):
+    lock(locked)
+    done = python("-m", "snnumba", "train", "--data", "dots.h5", "--out", "locked/run.h5", obedient=True)
+    assert told(done).endswith("error: --out locked/run.h5 cannot be written: Permission denied\n")
+    assert done.stdout == ""
+
+
+def test_a_run_in_a_folder_that_cannot_be_written_is_evaluated_and_goes_on_elsewhere(folder, locked):
+    assert cli.main(["train", "--data", "dots.h5", *TINY, "--out", "locked/run.h5"]) == 0
+    lock(locked)
+    assert python("-m", "snnumba", "evaluate", "locked/run.h5", obedient=True).returncode == 0
+    more = ["-m", "snnumba", "train", "--resume", "locked/run.h5", "--epochs", "2"]
+    assert "--out locked/run.h5 cannot be written: Permission denied" in told(python(*more, obedient=True))
+    assert python(*more, "--out", "run.h5", obedient=True).returncode == 0
+    assert checkpoint.load("run.h5").history.epochs == 2
+
+
+def test_a_file_that_cannot_be_read_is_told_of_in_a_line(folder, locked):
+    (folder / "dots.h5").chmod(0o200)
+    lock(locked)
+    done = python("-m", "snnumba", "train", "--data", "dots.h5", obedient=True)
+    assert told(done) == "snnumba: error: dots.h5: Permission denied\n"
+
+
+ON_A_FULL_DISK = """
+import resource, sys
+from snnumba import cli
+resource.setrlimit(resource.RLIMIT_FSIZE, (1000, resource.RLIM_INFINITY))
+sys.exit(cli.main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.parametrize("save_every", ["10", "1e-9"])  # at the end of an epoch, or amid one
+def test_a_disk_that_gets_full_leaves_the_last_good_save_which_goes_on_to_the_same_bits(folder, save_every):
+    pytest.importorskip("resource", reason="needs limits on the size of files")
+    assert cli.main(["train", "--data", "dots.h5", *TINY, "--epochs", "3", "--out", "whole.h5"]) == 0
+    assert cli.main(["train", "--data", "dots.h5", *TINY]) == 0
+    before = (folder / "run.h5").read_bytes()
+    more = ["train", "--resume", "run.h5", "--epochs", "3"]
+    done = python("-c", ON_A_FULL_DISK, *more, "--save-every", save_every)
+    assert told(done).endswith("run.h5 cannot be saved: File too large; run.h5 is as it was after epoch 1\n")
+    assert (folder / "run.h5").read_bytes() == before
+    assert sorted(path.name for path in folder.iterdir()) == ["dots.h5", "run.h5", "whole.h5"]
+    assert cli.main(more) == 0
+    np.testing.assert_array_equal(checkpoint.load("run.h5").net.vector, checkpoint.load("whole.h5").net.vector)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+@pytest.mark.parametrize("command", [["info"], ["train", "--data", "dots.h5", *TINY]])
+def test_output_to_a_full_disk_ends_with_a_line(folder, command):
+    code = "import os; os.dup2(os.open('/dev/full', os.O_WRONLY), 1)\nfrom snnumba import cli\n"
+    assert "No space left on device" in told(python("-c", f"{code}raise SystemExit(cli.main({command}))"))
+
+
+TRAIN = """
+import numpy as np
+import snnumba as snn
+from snnumba import functional as SF, optim
+net = snn.Network(
+    snn.Linear(6, 12), snn.RLeaky(beta=0.9, linear_features=12, threshold=0.3, learn_beta=True), snn.Linear(12, 2),
+    snn.RLeaky(beta=0.8, linear_features=2, threshold=0.3), num_steps=5, seed=0,
+)
+loss_fn, optimizer = SF.mse_count_loss(0.8, 0.2), optim.Adam(net, lr=0.01)
+x = np.random.default_rng(0).random((5, 6), np.float32) * 3
+for _ in range(3):
+    spk, mem = net.forward(x)
+    net.backward(dspk=loss_fn(spk, np.arange(5) % 2)[1])
+    optimizer.step()
+print(*net.vector, sep="\\n")
+"""
+
+
+def test_a_net_trains_to_the_same_numbers_without_compiling():
+    compiled, plain = (np.array(python("-c", TRAIN, NUMBA_DISABLE_JIT=off).stdout.split(), float) for off in ("0", "1"))
+    assert compiled.size > 100
+    np.testing.assert_allclose(plain, compiled, rtol=1e-4, atol=1e-6)  # sums are in another order, in float32
+
+
+def test_the_command_line_trains_without_compiling(folder):
+    for command in (["train", "--data", "dots.h5", *TINY], ["evaluate", "run.h5"]):
+        done = python("-W", "error", "-m", "snnumba", *command, NUMBA_DISABLE_JIT=1)
+        assert (done.returncode, done.stderr) == (0, "")
+    assert checkpoint.load("run.h5").history.epochs == 1

@@ -1,6 +1,8 @@
 """Threads: the same bits whatever their number, and nothing breaks beside other threads and in forked children."""
 
 import multiprocessing
+import os
+import signal
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -45,6 +47,9 @@ def _threads_as_before() -> Iterator[None]:
     before = snn.get_num_threads()
     yield
     snn.set_num_threads(before)
+
+
+forking = pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")  # Python 3.12 warns: threads are here
 
 
 def weights_after_training(seed: int = 0, batch: int = 150) -> np.ndarray:
@@ -179,6 +184,7 @@ def test_two_python_threads_train_at_once_to_the_same_bits() -> None:
         np.testing.assert_array_equal(found[seed], weights)
 
 
+@forking
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 def test_a_child_process_trains_to_the_same_bits(method: str) -> None:
     if method not in multiprocessing.get_all_start_methods():
@@ -188,6 +194,33 @@ def test_a_child_process_trains_to_the_same_bits(method: str) -> None:
     with multiprocessing.get_context(method).Pool(1) as pool:
         found = pool.apply_async(weights_after_training).get(timeout=120)
     np.testing.assert_array_equal(found, expected)
+
+
+@forking
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs a system that forks")
+def test_a_child_forked_while_another_thread_is_inside_a_kernel_trains_to_the_same_bits() -> None:
+    snn.set_num_threads(2)
+    expected = {seed: weights_after_training(seed) for seed in (1, 2)}
+    inside, ended = threading.Event(), threading.Event()
+
+    def stay(begin: int, end: int) -> None:
+        inside.set()
+        ended.wait(60)
+
+    for _ in range(3):
+        inside.clear(), ended.clear()
+        thread = threading.Thread(target=team.run, args=(Call(stay, 2, 1, ()),))
+        thread.start()
+        inside.wait(60)
+        child = os.fork()
+        if child == 0:
+            signal.alarm(60)  # in case it hangs
+            snn.set_num_threads(3)
+            os._exit(0 if np.array_equal(weights_after_training(2), expected[2]) else 1)
+        assert np.array_equal(weights_after_training(1), expected[1])  # alone, as the team is busy
+        ended.set()
+        thread.join()
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
 def test_an_interrupt_at_any_moment_leaves_a_team_that_works(monkeypatch: pytest.MonkeyPatch) -> None:
