@@ -147,10 +147,8 @@ class Dataset(Samples):
         return len(self.labels)
 
     def __repr__(self) -> str:
-        shape = "x".join(map(str, self.image_shape))
-        return (
-            f"{type(self).__name__}({self.name or 'unnamed'}: {len(self)} images, {shape}, {self.num_classes} classes)"
-        )
+        kind, shape = type(self).__name__, "x".join(map(str, self.image_shape))
+        return f"{kind}({self.name or 'unnamed'}: {len(self)} images, {shape}, {self.num_classes} classes)"
 
     def __getitem__(self, index: Any) -> tuple[Array, Any]:
         """Sample `index`, (P,) and its label; or the batch that a slice, mask or index array picks."""

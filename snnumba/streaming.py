@@ -34,7 +34,8 @@ BLOCK, SHARE = 1 << 20, 64  # bytes of a block, about, or a share of the memory,
 PIECE = 1 << 17  # bytes of the images that are transformed at a time
 PER_IMAGE = 16  # bytes: its label, and its place in the order
 PER_PLACE = 64  # bytes: what it takes to find an image in a buffer
-SPARE = 1 << 23  # bytes: HDF5's caches, what transforms make of a piece, what a thread has
+WORK = 16  # times a piece, or an image that is larger: what transforms make on the way
+SPARE = 6 << 20  # bytes: HDF5's caches, and what a thread has
 
 
 class StreamedDataset(Dataset):
@@ -94,10 +95,11 @@ class StreamedDataset(Dataset):
     def _plan(self, images: Any, memory: int, fixed: int) -> None:
         """Choose the block, and how many of them a buffer has."""
         raw, row = blank(images).nbytes, self._rows.nbytes
-        chunk, aside = chunks(images)
+        chunk, work = chunks(images)
+        work += WORK * max(PIECE, raw, row)
 
         def needed(block: int, count: int) -> int:
-            return fixed + aside + block * raw + count * block * (2 * row + PER_PLACE)
+            return fixed + work + block * raw + count * block * (2 * row + PER_PLACE)
 
         block = chunk * max(1, min(BLOCK, (memory - fixed) // SHARE) // (chunk * max(raw, row)))
         begun, with_one = needed(block, 0), needed(block, 1)

@@ -29,7 +29,7 @@ LABELS = np.arange(N) % 7
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
     """Blocks and buffers in proportion to these files."""
-    for name, value in {"SPARE": 0, "PER_CHUNK": 0, "SHARE": 16, "PIECE": 500}.items():
+    for name, value in {"SPARE": 0, "WORK": 0, "PER_CHUNK": 0, "SHARE": 16, "PIECE": 500}.items():
         monkeypatch.setattr(streaming, name, value)
 
 
@@ -203,11 +203,21 @@ def test_batches_do_not_depend_on_who_waits_for_whom(path, monkeypatch, slow):
         assert y.tolist() == LABELS[indices].tolist()
 
 
-def test_the_next_buffer_is_read_while_one_is_in_use(path):
-    batches = iter(Loader(load(path, memory=MEMORY), 1))
+def test_the_next_buffer_is_read_while_one_is_in_use(path, monkeypatch):
+    data, reads, part = load(path, memory=MEMORY), [], hdf5.part
+
+    def seen(stored, where):
+        reads.append(threading.current_thread())
+        return part(stored, where)
+
+    monkeypatch.setattr(hdf5, "part", seen)
+    batches = iter(Loader(data, 1))
     next(batches)
-    (thread,) = reading()
-    assert thread is not threading.current_thread()
+    while len(reads) < 2 * data._count:
+        time.sleep(0.001)
+    time.sleep(0.05)
+    assert len(reads) == 2 * data._count  # and no more, with a buffer in use
+    assert {*reads} == {*reading()}
     batches.close()
 
 
@@ -457,7 +467,7 @@ SCRIPT = """
 import os, sys
 import numpy as np
 from snnumba import datasets, streaming
-streaming.SPARE = 0
+streaming.SPARE = streaming.WORK = 0
 data = datasets.load(sys.argv[1], memory=40_000)
 loader = datasets.Loader(data, 8)
 kept = iter(loader)
@@ -470,7 +480,7 @@ assert sum(1 for _ in loader) == len(loader)
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
 def test_a_process_ends_amid_an_epoch_and_a_child_begins_its_own(path):
-    subprocess.run([sys.executable, "-c", SCRIPT, path], check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", SCRIPT, path], check=True, timeout=600)
 
 
 MEASURED = """
