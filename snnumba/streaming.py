@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from itertools import cycle
 from threading import Event
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -25,7 +25,6 @@ from . import hdf5
 from .datasets import Array, Batches, Dataset, beginning, check_indices, check_out, class_names, transformed
 from .kernels.cpu import batch as kernels
 
-T = TypeVar("T")
 Part = tuple[Array, Array, Array]  # images (n, P), labels (n,), and which of them come next, (m,) int64
 
 BUFFERS = 1 << 30  # bytes of both buffers, at most: more would take longer to fill, and shuffle little better
