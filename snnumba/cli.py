@@ -90,13 +90,16 @@ def _evaluate(args: argparse.Namespace) -> None:
     run = checkpoint.load(args.run_file, args.device)
     use_threads(args.threads)
     batch_size = args.batch_size or run.settings.get("batch_size", 128)
-    task = task_of(run, args.run_file, args.data, batch_size=batch_size)
+    data = run.settings.get("data") if args.data is None else args.data
+    task = task_of(run, args.run_file, data=data, memory=args.memory, batch_size=batch_size)
     loss_fn = getattr(task, "loss_fn", None)
     result = evaluate(run.net, task.test, loss_fn, batch_size, metrics=task.metrics)
     figures = result.metrics if result.accuracy is None else {"accuracy": result.accuracy}
     row("run", f"{args.run_file}, {run.history.epochs} epochs, of snnumba {run.versions.get('snnumba', '?')}")
     row("net", f"{described_net(run.net)}, {resources(run.net)}")
     row("data", f"{task.described(task.test)}, to test")
+    for note in task.notes():
+        row("", note)
     row(*task.verdict(figures))
     if result.loss is not None:
         row("loss", f"{result.loss:.5f}, {loss_fn!r}")
@@ -187,6 +190,7 @@ def _parser() -> argparse.ArgumentParser:
     ).add_argument
     add("run_file", metavar="RUN", help="a file that `snnumba train` saved")
     add("--data", metavar="DATA", help="as in `snnumba train` (default: what the run was trained on)")
+    add("--memory", type=COUNT, metavar="MB", help="as in `snnumba train`")
     add("--batch-size", type=COUNT, metavar="N", help="images at a time (default: the run's)")
     add("--device", choices=backend.DEVICES, default="cpu", help=f"where to compute {DEFAULT}")
     add("--threads", type=COUNT, metavar="N", help="CPU threads; results do not depend on it (default: all cores)")

@@ -1,7 +1,7 @@
 """Labelled images: kept in HDF5, checked and transformed once, handed out in shuffled batches.
 
 A uint8 image stays one byte a pixel in memory and becomes floats as a batch is gathered. What a file holds is
-described in data/README.md.
+described in data/README.md; images that do not fit into memory stay there (streaming.py).
 """
 
 import math
@@ -9,7 +9,7 @@ import numbers
 import operator
 import os
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -27,10 +27,14 @@ CHUNK = 1024  # images transformed or checked at a time
 
 
 Layout = tuple[tuple[int, ...], npt.DTypeLike]  # the shape and the type of an array
+Batches = Generator[tuple[Array, Array], None, None]
 
 
 class Samples(Protocol):
-    """What a Loader hands out in batches: a Dataset, or a RegressionDataset of another kind of target."""
+    """What a Loader hands out in batches: a Dataset, or a RegressionDataset of another kind of target.
+
+    Where nothing else is said, `stored` lies in memory.
+    """
 
     name: str
     dtype: np.dtype[Any]
@@ -45,13 +49,37 @@ class Samples(Protocol):
 
     def batch(self, indices: npt.ArrayLike, out: tuple[Array, Array] | None = None) -> tuple[Array, Array]: ...
 
+    def order(self, rng: np.random.Generator) -> Array:
+        """Indices (N,) int64 of all samples, in an order drawn for an epoch."""
+        return rng.permutation(len(self)).astype(np.int64, copy=False)
+
+    def batches(self, order: Array, size: int, out: tuple[Array, Array] | None = None) -> Batches:
+        """The samples at `order` (N,) int64, so many at a time, each time in `out`, of so many, or in new arrays."""
+        for begin in range(0, len(order), size):
+            indices = order[begin : begin + size]
+            yield self.batch(indices, out and beginning(out, self.layout(len(indices))))
+
+    def parts(self) -> Batches:
+        """All that is stored, part by part."""
+        yield self.stored
+
+
+def beginning(arrays: tuple[Array, Array], layouts: tuple[Layout, Layout]) -> tuple[Array, Array]:
+    """Arrays that are laid out so, in the memory of others."""
+    pairs = zip(arrays, layouts, strict=True)
+    x, y = (array.reshape(-1)[: math.prod(shape)].reshape(shape) for array, (shape, _) in pairs)
+    return x, y
+
 
 def fingerprint(samples: Samples) -> str:
     """What tells samples from others, 16 hexadecimal digits; no proof against forgery."""
-    return "".join(f"{zlib.crc32(x.data):08x}" for x in samples.stored)
+    sums = [0, 0]
+    for part in samples.parts():
+        sums = [zlib.crc32(x.data, before) for x, before in zip(part, sums, strict=True)]
+    return "".join(f"{x:08x}" for x in sums)
 
 
-class Dataset:
+class Dataset(Samples):
     """Images and labels of one split, in memory, with the transforms of the snnTorch tutorials.
 
     Parameters
@@ -99,7 +127,7 @@ class Dataset:
         self.dtype = np.dtype(dtype)
         if self.dtype not in (np.float32, np.float64):
             raise ValueError(f"dtype must be float32 or float64; got {dtype!r}")
-        self.classes = _class_names(classes, labels)
+        self.classes = class_names(classes, labels)
         self.num_classes = len(self.classes)
         self.labels = np.ascontiguousarray(labels, np.int64)
 
@@ -108,31 +136,33 @@ class Dataset:
         if self.normal[2] <= 0:
             raise ValueError(f"std must be above 0; got {std}")
 
-        planes = images[:, None] if images.ndim == 3 else np.moveaxis(images, -1, 1)  # (N, C, H, W)
-        if planes.dtype != np.uint8:
-            _check_finite(images, self.dtype)
-            planes = planes.astype(self.dtype)
-        if resize is not None:
-            planes = _resized(planes, resize)
-        if grayscale:
-            planes = _luma(planes)
-        planes = np.ascontiguousarray(planes)
-        self.images: Array = planes[:, 0] if planes.shape[1] == 1 else np.moveaxis(planes, 1, -1)
-        self._rows: Array = planes.reshape(len(planes), -1)
-        self.sample_shape: tuple[int, ...] = self._rows.shape[1:] if flatten else planes.shape[1:]
+        self._planes = transformed(images, self.dtype, resize, grayscale)
+        self._rows: Array = self._planes.reshape(len(images), -1)
+        self.sample_shape: tuple[int, ...] = self._rows.shape[1:] if flatten else self._planes.shape[1:]
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def __repr__(self) -> str:
-        shape = "x".join(map(str, self.images.shape[1:]))
-        return f"Dataset({self.name or 'unnamed'}: {len(self)} images, {shape}, {self.num_classes} classes)"
+        kind, shape = type(self).__name__, "x".join(map(str, self.image_shape))
+        return f"{kind}({self.name or 'unnamed'}: {len(self)} images, {shape}, {self.num_classes} classes)"
 
     def __getitem__(self, index: Any) -> tuple[Array, Any]:
         """Sample `index`, (P,) and its label; or the batch that a slice, mask or index array picks."""
         picked = np.arange(len(self))[index]
         x, y = self.batch(np.atleast_1d(picked))
         return (x, y) if np.ndim(picked) else (x[0], int(y[0]))
+
+    @property
+    def images(self) -> Array:
+        """(N, H, W) or (N, H, W, C), after resize and grayscale."""
+        return self._planes[:, 0] if self._planes.shape[1] == 1 else np.moveaxis(self._planes, 1, -1)
+
+    @property
+    def image_shape(self) -> tuple[int, ...]:
+        """(H, W) or (H, W, C), the same."""
+        channels, *size = self._planes.shape[1:]
+        return (*size,) if channels == 1 else (*size, channels)
 
     @property
     def stored(self) -> tuple[Array, Array]:
@@ -206,8 +236,7 @@ class Loader:
         """Indices (N,) int64 of all samples in the order of an epoch, the same at each call."""
         if not self.shuffle:
             return np.arange(len(self.dataset), dtype=np.int64)
-        rng = np.random.default_rng([self.seed, _whole("epoch", epoch, least=0)])
-        return rng.permutation(len(self.dataset)).astype(np.int64, copy=False)
+        return self.dataset.order(np.random.default_rng([self.seed, _whole("epoch", epoch, least=0)]))
 
     def indices(self, epoch: int) -> Iterator[Array]:
         """Indices (B,) int64 of each batch of an epoch, for a loop that gathers into its own arrays."""
@@ -215,19 +244,22 @@ class Loader:
         for batch in range(len(self)):
             yield order[batch * self.batch_size : (batch + 1) * self.batch_size]
 
-    def __iter__(self) -> Iterator[tuple[Array, Array]]:
+    def __iter__(self) -> Batches:
         """The batches (x, y) of the next epoch, in new arrays."""
         epoch, self.epoch = self.epoch, self.epoch + 1
-        return (self.dataset.batch(indices) for indices in self.indices(epoch))
+        return self.dataset.batches(self.order(epoch)[: len(self) * self.batch_size], self.batch_size)
 
 
-def load(path: str | os.PathLike[str], split: str = "train", **transforms: Any) -> Dataset:
+def load(
+    path: str | os.PathLike[str], split: str = "train", *, memory: int | None = None, **transforms: Any
+) -> Dataset:
     """Read one split of an HDF5 file, described in data/README.md.
 
     Parameters
     ----------
     path : the file
     split : "train" or "test"
+    memory : bytes; a split that would take more is a StreamedDataset, and takes no more; default half of the machine's
     transforms : keywords of Dataset: resize, grayscale, scale, mean, std, flatten, dtype
 
     Raises: OSError where the file cannot be opened (FileNotFoundError where there is none), ValueError naming
@@ -242,7 +274,7 @@ def load(path: str | os.PathLike[str], split: str = "train", **transforms: Any) 
     """
     from .stored import read  # with h5py, which `import snnumba` need not wait for
 
-    (data,) = read(path, (split,), transforms)
+    (data,) = read(path, (split,), memory, transforms)
     return data
 
 
@@ -277,12 +309,14 @@ def save(
     write(path, splits, name, source)
 
 
-def open_data(data: str | None = None, **transforms: Any) -> tuple[Dataset, Dataset]:
+def open_data(data: str | None = None, *, memory: int | None = None, **transforms: Any) -> tuple[Dataset, Dataset]:
     """Training and test split of what the command line calls `data`.
 
     Parameters
     ----------
     data : "digits", "mnist", or an HDF5 file; None is data/mnist.h5 where that exists, else "digits"
+    memory : bytes; a file whose splits would take more together gives StreamedDatasets, of which one at a time can be
+        read within that bound; default half of the machine's
     transforms : keywords of Dataset
 
     Raises: as load does.
@@ -306,7 +340,7 @@ def open_data(data: str | None = None, **transforms: Any) -> tuple[Dataset, Data
             )
     from .stored import read
 
-    train, test = read(data, ("train", "test"), transforms)
+    train, test = read(data, ("train", "test"), memory, transforms)
     _check_alike(train, test)
     return train, test
 
@@ -327,14 +361,14 @@ def check_shapes(images: Any, labels: Any) -> None:
 
 def _check_alike(train: Dataset, test: Dataset) -> None:
     """Refuse two splits that one net cannot take."""
-    ours, theirs = (f"{data.images.dtype} {data.images.shape[1:]}" for data in (train, test))
+    ours, theirs = (f"{data._rows.dtype} {data.image_shape}" for data in (train, test))
     if ours != theirs:
         raise ValueError(f"train and test images must be alike; got {ours} and {theirs}")
     if test.num_classes > train.num_classes:
         raise ValueError(f"test has {test.num_classes} classes; train has only {train.num_classes}")
 
 
-def _class_names(classes: Sequence[str] | None, labels: Array) -> tuple[str, ...]:
+def class_names(classes: Sequence[str] | None, labels: Array) -> tuple[str, ...]:
     """Names of the classes, made up where there are none, once every label is known to have one."""
     if isinstance(classes, str) or (classes is not None and not len(classes)):
         raise ValueError(f"classes must be a sequence of names; got {classes!r}")
@@ -345,13 +379,29 @@ def _class_names(classes: Sequence[str] | None, labels: Array) -> tuple[str, ...
     return tuple(map(str, range(int(labels.max()) + 1) if classes is None else classes))
 
 
-def _check_finite(images: Array, dtype: np.dtype[Any]) -> None:
+def transformed(
+    images: Array, dtype: np.dtype[Any], resize: int | tuple[int, int] | None, grayscale: bool, first: int = 0
+) -> Array:
+    """Images (N, H, W) or (N, H, W, C) as (N, C, H, W) uint8 or `dtype`, contiguous; errors count from `first`."""
+    planes = images[:, None] if images.ndim == 3 else np.moveaxis(images, -1, 1)
+    if planes.dtype != np.uint8:
+        _check_finite(images, dtype, first)
+        planes = planes.astype(dtype)
+    if resize is not None:
+        planes = _resized(planes, resize)
+    if grayscale:
+        planes = _luma(planes)
+    return np.ascontiguousarray(planes)
+
+
+def _check_finite(images: Array, dtype: np.dtype[Any], first: int) -> None:
     """Refuse a pixel that is not a number, or not a finite one in `dtype`."""
     for start in range(0, len(images), CHUNK):
         wrong = np.argwhere(~(np.abs(images[start : start + CHUNK]) <= np.finfo(dtype).max))
         if len(wrong):
-            where = (start + wrong[0, 0], *wrong[0, 1:])
-            raise ValueError(f"images[{', '.join(map(str, where))}] must be finite; got {images[where]}")
+            n, *pixel = wrong[0]
+            where = ", ".join(map(str, (first + start + n, *pixel)))
+            raise ValueError(f"images[{where}] must be finite; got {images[(start + n, *pixel)]}")
 
 
 def check_indices(indices: npt.ArrayLike, samples: int) -> npt.NDArray[np.int64]:

@@ -6,7 +6,7 @@ A file that this package wrote begins with a user block, of BLOCK bytes that HDF
 
 It is checked before HDF5 sees the file, so that damage is told as such, wherever it is. Without a block, the sha256
 that datasets may have as attributes are. Any file is refused that has links to other places, in it or out of it, or
-datasets that lie in other files or are more than its bytes can hold.
+datasets that lie in other files or are more than its bytes can hold, or that somebody writes meanwhile.
 """
 
 import glob
@@ -14,10 +14,10 @@ import hashlib
 import io
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import h5py
 import numpy as np
@@ -27,8 +27,17 @@ from .memory import check_memory
 
 Array = npt.NDArray[Any]
 
+CACHE = 1 << 20  # bytes of chunks that HDF5 keeps of a dataset; they are read one after the other
 BLOCK, SEAL = 512, b"snnumba sha256 "
 PACKED = 1100  # bytes that a byte of a file can stand for: deflate packs zeros 1032 to 1
+
+
+class Version(NamedTuple):
+    """What is not the same any more once a file was written to, or another has its name."""
+
+    inode: int
+    size: int
+    changed: int
 
 
 def text(value: Any) -> str:
@@ -46,11 +55,37 @@ def read(stored: Any) -> Array:
     if stored.dtype.kind not in "biuf":
         raise ValueError(f"{stored.name} must hold numbers; got {stored.dtype}")
     check_memory(stored.name, stored.nbytes)
-    array: Array = stored[...]
-    written = None if is_sealed(stored.file.filename) else attribute(stored, "sha256")
-    if written is not None and written != (seen := sha256(array)):
-        raise ValueError(f"{stored.name} is damaged: sha256 is {seen}, the file says {written}")
+    array = part(stored)
+    check(stored, [array])
     return array
+
+
+def part(stored: Any, selection: Any = ...) -> Array:
+    """What a dataset has there."""
+    with told():
+        array: Array = stored[selection]
+    return array
+
+
+@contextmanager
+def told() -> Iterator[None]:
+    """What h5py raises where the bytes make no sense is told as damage."""
+    try:
+        yield
+    except (OSError, KeyError, RuntimeError, TypeError) as error:
+        raise ValueError(f"the file is damaged: {error}") from None
+
+
+def check(stored: Any, parts: Iterable[Array]) -> None:
+    """Refuse an array, given part by part, that is not the one that was written, where the dataset alone tells."""
+    written = None if is_sealed(stored.file.filename) else attribute(stored, "sha256")
+    if written is None:
+        return
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(np.ascontiguousarray(part).data)
+    if written != (seen := digest.hexdigest()):
+        raise ValueError(f"{stored.name} is damaged: sha256 is {seen}, the file says {written}")
 
 
 def attribute(item: Any, name: str) -> Any:
@@ -71,26 +106,84 @@ def is_hdf5(path: str | os.PathLike[str]) -> bool:
 
 
 @contextmanager
-def opened(path: str | os.PathLike[str]) -> Iterator[Any]:
+def opened(path: str | os.PathLike[str], known: Version | None = None) -> Iterator[Any]:
     """An HDF5 file to read, once it is known to be as it was written, where it says how that was, and all inside.
+
+    Parameters
+    ----------
+    known : the version that was checked before, and is not again
 
     Raises
     ------
-    OSError, RuntimeError
+    OSError
         if it cannot be opened.
     ValueError
-        if it is damaged, or has something in it that is not followed, saying what was seen.
+        if it is damaged, is written meanwhile, or has something in it that is not followed, saying what was seen.
     """
-    if written := _sealed_digest(path):
-        seen = _digest(path)
-        if seen != written:
-            raise ValueError(f"damaged, or changed since it was written: sha256 is {seen}, the file says {written}")
-    with h5py.File(path, "r") as file:
+    seen = version(path)
+    if known not in (None, seen):
+        raise ValueError("the file was changed, or replaced, since it was first opened")
+    _check_unlocked(path)
+    if known is None and (written := _sealed_digest(path)):
+        digest = _digest(path)
+        if digest != written:
+            raise ValueError(f"damaged, or changed since it was written: sha256 is {digest}, the file says {written}")
+    with _file(path) as file:
+        if known is None:
+            with told():
+                _check_inside(file, seen.size)
         try:
-            _check_inside(file, os.path.getsize(path))
-        except (OSError, KeyError, RuntimeError, TypeError) as error:  # what h5py raises where bytes make no sense
-            raise ValueError(f"the file is damaged: {error}") from None
-        yield file
+            yield file
+        except ValueError:
+            check_unchanged(path, seen)  # which would be the reason
+            raise
+        check_unchanged(path, seen)
+
+
+def version(path: str | os.PathLike[str]) -> Version:
+    """That of a file."""
+    seen = os.stat(path)
+    return Version(seen.st_ino, seen.st_size, seen.st_mtime_ns)
+
+
+def check_unchanged(path: str | os.PathLike[str], known: Version) -> None:
+    """Refuse what was read from a file that was then written to: HDF5 reads zeros beyond its end.
+
+    One that lost its name, or has another's, is still there for who has it open.
+    """
+    try:
+        seen = version(path)
+    except FileNotFoundError:
+        return
+    if seen.inode == known.inode and seen != known:
+        raise ValueError("the file was changed while it was read")
+
+
+def _check_unlocked(path: str | os.PathLike[str]) -> None:
+    """Refuse a file that HDF5 has locked to write, which could look damaged."""
+    if os.name != "posix":  # where HDF5 alone can tell
+        return
+    import fcntl
+
+    with open(path, "rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ValueError("the file is open to write, here or in another program") from None
+        except OSError:  # no place for locks; HDF5 goes without there, too
+            pass
+
+
+def _file(path: str | os.PathLike[str]) -> Any:
+    """The file, open to read."""
+    with told():
+        try:
+            return h5py.File(path, "r", rdcc_nbytes=CACHE)
+        except OSError as error:
+            if "already open for" not in str(error):
+                raise
+            text = "the file says that it is open to write; where it is not any more, `h5clear -s` makes it say so"
+            raise ValueError(text) from None
 
 
 def is_sealed(path: str | os.PathLike[str]) -> bool:

@@ -18,6 +18,11 @@ def machine_memory() -> int | None:
         return total
 
 
+def default_memory() -> int:
+    """The bytes that a data set may take where nobody says: half of what there is, 4 GiB where nobody tells."""
+    return (machine_memory() or 2**33) // 2
+
+
 def check_memory(what: str, size: int, options: str | None = None) -> None:
     """Refuse what takes more bytes than the machine has, naming the options that it grows with, if any."""
     limit = machine_memory()

@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .datasets import Layout, check_indices, check_out
+from .datasets import Layout, Samples, check_indices, check_out
 from .layers.base import Array, check_dtype, check_finite
 
 
-class RegressionDataset:
+class RegressionDataset(Samples):
     """Features and targets, in memory; a net is trained on them as on a Dataset.
 
     Parameters

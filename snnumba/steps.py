@@ -9,6 +9,7 @@ measured fit together.
 
 import math
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from functools import partial
 from typing import Any, NamedTuple, Protocol
 
@@ -21,6 +22,7 @@ from .functional.readings import Counts
 from .layers.base import Array
 from .layers.spiking import Spiking
 from .network import Network
+from .streaming import StreamedDataset
 
 WATCH = 8  # steps from one look at firing rates, and at what the bar tells, to the next: each would cost 3% of a step
 READ = 64  # steps on a device from one reading of what they measured to the next
@@ -75,24 +77,18 @@ class HostSteps:
         self.net, self.dataset, self.loss_fn, self.measures = net, dataset, loss_fn, measures
         self.batch_size, self.optimizer, self.clip = batch_size, optimizer, clip
         self._place = net._kernels.from_host(np.zeros(1, np.int64))  # of a gradient that is not finite
-        self._buffers = [np.empty(shape, dtype) for shape, dtype in dataset.layout(batch_size)]
+        x, y = (np.empty(shape, dtype) for shape, dtype in dataset.layout(batch_size))
+        self._batch = x, y
 
     def run(self, order: Array, begin: int = 0) -> Iterator[list[Measured]]:
         """A step for each batch of samples in this order (N,) int64, but for those that were done before."""
         watch = 1 if self.optimizer is None else WATCH
-        for step in range(begin, -(-len(order) // self.batch_size)):
-            indices = order[step * self.batch_size : (step + 1) * self.batch_size]
-            loss, measured, fault = self._step(*self._gathered(indices))
-            rates = self.net.firing_rates() if step % watch == 0 else None
-            yield [Measured(len(indices), loss, measured, rates, fault)]
-
-    def _gathered(self, indices: Array) -> tuple[Array, Array]:
-        """The samples at `indices`, in the buffers."""
-        x, y = (
-            memory.reshape(-1)[: math.prod(shape)].reshape(shape)
-            for memory, (shape, _) in zip(self._buffers, self.dataset.layout(len(indices)), strict=True)
-        )
-        return self.dataset.batch(indices, out=(x, y))
+        with closing(self.dataset.batches(order[begin * self.batch_size :], self.batch_size, self._batch)) as batches:
+            for step, (x, y) in enumerate(batches, begin):
+                loss, measured, fault = self._step(x, y)
+                rates = self.net.firing_rates() if step % watch == 0 else None
+                samples = min(self.batch_size, len(order) - step * self.batch_size)
+                yield [Measured(samples, loss, measured, rates, fault)]
 
     def _step(self, x: Array, y: Array) -> tuple[float, dict[str, float], str | None]:
         """The loss of a batch, what is measured on it, and what is not finite; what this holds of work arrays is let go
@@ -165,6 +161,7 @@ class DeviceSteps:
         return (
             net.device == "cuda"
             and isinstance(dataset, Dataset)
+            and not isinstance(dataset, StreamedDataset)
             and (loss_fn is None or getattr(loss_fn, "labelled", False))
             and measures.keys() == {ACCURACY}
             and (optimizer is None or isinstance(optimizer, optim.Optimizer))

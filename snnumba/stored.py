@@ -9,7 +9,9 @@ import h5py
 import numpy as np
 
 from . import hdf5
-from .datasets import Array, Dataset, check_shapes
+from .datasets import Array, Dataset, _whole, check_shapes
+from .memory import default_memory
+from .streaming import PER_IMAGE, StreamedDataset, whole_nbytes
 
 
 def write(path: str | os.PathLike[str], splits: Mapping[str, Dataset], name: str, source: str) -> None:
@@ -24,32 +26,43 @@ def write(path: str | os.PathLike[str], splits: Mapping[str, Dataset], name: str
                 stored.attrs["sha256"] = hdf5.sha256(array)
 
 
-def read(path: str | os.PathLike[str], splits: Sequence[str], transforms: Mapping[str, Any]) -> list[Dataset]:
-    """Splits of a file, which is checked once."""
+def read(
+    path: str | os.PathLike[str], splits: Sequence[str], memory: int | None, transforms: Mapping[str, Any]
+) -> list[Dataset]:
+    """Splits of an HDF5 file, which is checked once; streamed where they do not fit into memory together."""
+    memory = default_memory() if memory is None else _whole("memory", memory, least=1)
     if not hdf5.is_hdf5(path):
         raise ValueError(f"{path} is not an HDF5 file")
-    split, made = splits[0], []
+    split, made, found, needed = splits[0], [], {}, 0
     try:
         with hdf5.opened(path) as file:
             for split in splits:
-                images, labels, name, classes = _contents(file, split)
-                made.append(Dataset(images, labels, name=name or Path(path).stem, classes=classes, **transforms))
-    except (OSError, ValueError) as error:
-        damaged = "the file is damaged: " if isinstance(error, OSError) else ""
-        raise ValueError(f"{path}, {split}: {damaged}{error}") from None
+                found[split] = _contents(file, split)
+                needed += whole_nbytes(found[split][0], transforms)
+            samples = sum(len(labels) for _, labels, _ in found.values())
+            for split in splits:
+                images, labels, names = found[split]
+                if needed <= memory:
+                    made.append(Dataset(hdf5.read(images), labels, **names, **transforms))
+                else:
+                    beside = PER_IMAGE * (samples - len(labels))
+                    made.append(StreamedDataset(path, images, labels, memory, beside, **names, **transforms))
+    except ValueError as error:
+        raise ValueError(f"{path}, {split}: {error}") from None
     return made
 
 
-def _contents(file: Any, split: str) -> tuple[Array, Array, str | None, list[str] | None]:
-    """Images, labels, name and class names in a file."""
-    try:
+def _contents(file: Any, split: str) -> tuple[Any, Array, dict[str, Any]]:
+    """Images, not yet read, labels, and name and class names in a file."""
+    with hdf5.told():
         images, labels = _member(file, f"{split}/images"), _member(file, f"{split}/labels")
         check_shapes(images, labels)
         name, classes = hdf5.attribute(file, "name"), hdf5.attribute(file, "classes")
-        names = None if classes is None else [hdf5.text(label) for label in np.atleast_1d(classes)]
-        return hdf5.read(images), hdf5.read(labels), None if name is None else hdf5.text(name), names
-    except (OSError, KeyError, RuntimeError, TypeError) as error:  # what h5py raises where the bytes make no sense
-        raise ValueError(f"the file is damaged: {error}") from None
+        names = {
+            "name": hdf5.text("" if name is None else name) or Path(file.filename).stem,
+            "classes": None if classes is None else [hdf5.text(label) for label in np.atleast_1d(classes)],
+        }
+        return images, hdf5.read(labels), names
 
 
 def _member(file: Any, name: str) -> Any:

@@ -77,6 +77,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
     add("data", "an HDF5 file, `mnist` for data/mnist.h5, or `digits`, drawn from a seed", "mnist where data/mnist.h5 "
         "exists, else digits", metavar="DATA")  # fmt: skip
+    add("memory", "megabytes that images may take; more are streamed from their file", "half of the machine's",
+        type=COUNT, metavar="MB")  # fmt: skip
     add("beta", "decay of the membranes a step, 0 to 1", type=SHARE, metavar="X")
     add("loss", "mean squared error of spike counts, or of membranes", choices=tuple(LOSSES))
     for name, kind, text in (
@@ -131,16 +133,15 @@ def check_resume(args: argparse.Namespace) -> None:
         raise ValueError(f"{option(others[0])} is the run's own and cannot be given with --resume")
 
 
-def task_of(run: checkpoint.Run, path: Path | str, data: str | None = None, **changed: Any) -> Task:
-    """The task of a saved run, on other data if asked for, with changed settings."""
+def task_of(run: checkpoint.Run, path: Path | str, **changed: Any) -> Task:
+    """The task of a saved run, with changed settings."""
     name = run.settings.get("task", CLASSIFICATION)
     if not isinstance(name, str) or name not in TASKS:
         raise ValueError(f"{path}: task must be one of {', '.join(TASKS)}; got {name!r}")
     settings = run.settings | {"num_steps": run.net.num_steps, "dtype": run.net.dtype.name} | changed
-    if data is not None:
-        if name != CLASSIFICATION:
-            raise ValueError(f"--data is of --task {CLASSIFICATION}, and {path} is of --task {name}")
-        settings["data"] = data
+    for of_images in ("data", "memory"):
+        if changed.get(of_images) is not None and name != CLASSIFICATION:
+            raise ValueError(f"--{of_images} is of --task {CLASSIFICATION}, and {path} is of --task {name}")
     if name == CLASSIFICATION and not isinstance(settings.get("data"), str):
         raise ValueError(f"{path} does not name the data that it was trained on; give --data")
     task = TASKS[name](settings)

@@ -13,6 +13,7 @@ from processes import python
 
 import snnumba as snn
 from snnumba import checkpoint, cli, cli_train, datasets, train_options
+from snnumba.memory import default_memory
 
 SMALL = ["--hidden", "8", "--num-steps", "3", "--epochs", "2", "--batch-size", "32"]
 
@@ -105,6 +106,7 @@ def test_a_saved_run_holds_settings_weights_and_history(run_file, halves, folder
     run = checkpoint.load(run_file)
     assert run.settings == {
         "data": str(folder / "halves.h5"),
+        "memory": default_memory() // 10**6,
         "loss": "count",
         "correct_rate": 0.8,
         "incorrect_rate": 0.2,

@@ -11,7 +11,7 @@ from reference import relative_error
 from targets import SIMULATED, on_host
 
 import snnumba as snn
-from snnumba import backend, checkpoint, optim, steps
+from snnumba import backend, checkpoint, optim, steps, streaming
 from snnumba import functional as SF
 from snnumba.guards import Diverged
 from snnumba.history import History
@@ -252,6 +252,22 @@ def test_tf32_rounds_the_factors_of_the_products_of_linear_layers() -> None:
 def test_a_net_of_float64_has_no_tf32() -> None:
     with pytest.raises(ValueError, match="precision must be \"fp32\" for a net of float64; got 'tf32'"):
         snn.Network(snn.Linear(2, 2), snn.Leaky(0.9), num_steps=1, device="cuda", dtype="float64", precision="tf32")
+
+
+def test_images_that_are_streamed_go_to_the_device_batch_by_batch(tmp_path: Path) -> None:
+    pair = np.random.default_rng(0).integers(0, 256, (24, 2, 3), np.uint8), np.arange(24) % 3
+    snn.datasets.save(tmp_path / "data.h5", train=pair, test=pair, name="data")
+    with patch.multiple(streaming, SPARE=0, WORK=0):
+        train, test = snn.datasets.open_data(str(tmp_path / "data.h5"), memory=1000)
+    assert isinstance(train, streaming.StreamedDataset)
+    histories = []
+    for device in ("cpu", "cuda"):
+        net = tutorial_net(device)
+        histories.append(snn.fit(net, train, LOSSES["count"], optim.Adam(net, lr=0.02), 1, test, batch_size=5))
+    cpu, gpu = histories
+    assert gpu.accuracy == cpu.accuracy
+    assert gpu.validation_accuracy == cpu.validation_accuracy
+    assert relative_error(gpu.loss, cpu.loss) < ROUNDING
 
 
 def test_training_twice_gives_the_same_bits() -> None:

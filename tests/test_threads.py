@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,6 +16,7 @@ from snnumba import functional as SF
 from snnumba import optim
 from snnumba.kernels.cpu import _threads, team
 from snnumba.kernels.cpu._compile import kernel
+from snnumba.kernels.cpu._program import load, store
 from snnumba.kernels.cpu._threads import _Worker
 
 
@@ -40,6 +42,14 @@ def count_up(begin: int, end: int, done: np.ndarray, rounds: int) -> None:
     for _ in range(rounds):
         for k in range(begin, end):
             done[k] += 1
+
+
+@kernel(lambda words: 2)
+def stay(begin: int, end: int, words: int) -> None:
+    """Two ranges, each of which marks its word of three at an address, and goes on when the first is no longer 0."""
+    store(words, begin + 1, 1)
+    while load(words, 0) == 0:
+        pass
 
 
 @pytest.fixture(autouse=True)
@@ -201,24 +211,19 @@ def test_a_child_process_trains_to_the_same_bits(method: str) -> None:
 def test_a_child_forked_while_another_thread_is_inside_a_kernel_trains_to_the_same_bits() -> None:
     snn.set_num_threads(2)
     expected = {seed: weights_after_training(seed) for seed in (1, 2)}
-    inside, ended = threading.Event(), threading.Event()
-
-    def stay(begin: int, end: int) -> None:
-        inside.set()
-        ended.wait(60)
-
     for _ in range(3):
-        inside.clear(), ended.clear()
-        thread = threading.Thread(target=team.run, args=(Call(stay, 2, 1, ()),))
+        words = np.zeros(3, np.int64)
+        thread = threading.Thread(target=stay, args=(words.ctypes.data,))
         thread.start()
-        inside.wait(60)
+        while not words[1:].all():
+            time.sleep(0.001)
         child = os.fork()
         if child == 0:
             signal.alarm(60)  # in case it hangs
             snn.set_num_threads(3)
             os._exit(0 if np.array_equal(weights_after_training(2), expected[2]) else 1)
         assert np.array_equal(weights_after_training(1), expected[1])  # alone, as the team is busy
-        ended.set()
+        words[0] = 1
         thread.join()
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 

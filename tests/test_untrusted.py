@@ -205,10 +205,10 @@ with h5py.File(sys.argv[1], "r+"):
 def test_a_file_that_another_process_writes_is_refused(files):
     with h5py.File("own.h5", "w") as file:
         file["train/images"], file["train/labels"] = PAIR
-    for path, message in ("own.h5", "the file is damaged: .*lock"), ("data.h5", "damaged, or changed"):
+    for path in "own.h5", "data.h5":
         command = [sys.executable, "-c", WRITER, path]
         with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as writer:
             writer.stdout.readline()
-            with pytest.raises(ValueError, match=rf"{path}, train: {message}"):
+            with pytest.raises(ValueError, match=rf"{path}, train: the file is open to write"):
                 datasets.load(path)
             writer.communicate("\n")

@@ -9,8 +9,10 @@ from .. import datasets
 from .. import functional as SF
 from ..datasets import Samples
 from ..layers import Linear, RLeaky
-from ..layers.base import Layer
+from ..layers.base import Layer, check_size
+from ..memory import default_memory
 from ..steps import Loss
+from ..streaming import StreamedDataset
 from .task import Task
 
 # The losses by their names here: what makes one, and its options with the tutorial's values.
@@ -18,6 +20,7 @@ LOSSES: dict[str, tuple[Callable[..., Loss], dict[str, float]]] = {
     "count": (SF.mse_count_loss, {"correct_rate": 0.8, "incorrect_rate": 0.2}),
     "membrane": (SF.mse_membrane_loss, {"on_target": 1.05, "off_target": 0.2}),
 }
+MB = 10**6  # bytes, the unit of --memory
 GET_MNIST = "`snnumba data mnist` downloads MNIST, `snnumba data mnist --from DIR` makes it from the four IDX files"
 
 
@@ -29,6 +32,7 @@ class Classification(Task):
 
     options: ClassVar[dict[str, Any]] = {
         "data": None,
+        "memory": None,
         "loss": "count",
         **{name: None for _, options in LOSSES.values() for name in options},  # they are for one loss each
         "beta": 0.9,
@@ -49,7 +53,9 @@ class Classification(Task):
         self._chosen = data is None
         if data is None:
             data = "mnist" if datasets.MNIST.exists() else "digits"
-        self.train, self.test = datasets.open_data(data, dtype=self["dtype"])
+        memory = self.settings.get("memory") or default_memory() // MB  # kept, since what is streamed is shuffled by it
+        self.settings["memory"] = check_size("memory", memory)
+        self.train, self.test = datasets.open_data(data, memory=memory * MB, dtype=self["dtype"])
         if data not in ("mnist", "digits"):
             data = str(Path(data).absolute())  # so that it is found from any folder
         self.settings["data"] = data
@@ -68,15 +74,20 @@ class Classification(Task):
 
     def described(self, samples: Samples) -> str:
         assert isinstance(samples, datasets.Dataset)
-        shape = "x".join(map(str, samples.images.shape[1:]))
+        shape = "x".join(map(str, samples.image_shape))
         return f"{samples.name}: {len(samples)} images of {shape} pixels in {samples.num_classes} classes"
 
     def notes(self) -> list[str]:
-        if not self._chosen:
-            return []
-        mnist = self["data"] == "mnist"
-        there = f"{datasets.MNIST} is there" if mnist else f"there is no {datasets.MNIST}; {GET_MNIST}"
-        return [f"no --data given, and {there}"]
+        notes = []
+        if self._chosen:
+            mnist = self["data"] == "mnist"
+            there = f"{datasets.MNIST} is there" if mnist else f"there is no {datasets.MNIST}; {GET_MNIST}"
+            notes.append(f"no --data given, and {there}")
+        if isinstance(self.train, StreamedDataset) and isinstance(self.test, StreamedDataset):
+            memory = max(self.train.memory, self.test.memory) / MB
+            blocks = f"in blocks of {self.train.block} images, at most {memory:,.1f} MB of memory"
+            notes.append(f"streamed from {self.train.path} {blocks}")
+        return notes
 
     def verdict(self, figures: Mapping[str, float]) -> tuple[str, str]:
         return "accuracy", f"{figures['accuracy']:.2%} of the test images"
