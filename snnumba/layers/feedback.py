@@ -162,11 +162,13 @@ class Conv2dFeedback(Feedback):
 
 
 def _fed_back(layer: Neurons) -> list[tuple[Array | None, Array, Array]]:
-    """Spikes that were fed back and what came back for them, in floats where spk0 need not be zeros and ones."""
+    """Spikes that were fed back and what came back for them, the last steps first, in floats where spk0 need not be
+    zeros and ones."""
     bits, spk0, d = (layer._tape[name] for name in ("bits", "spk0", "dcurrent"))
     if spk0 is None:
         return [(None, bits[:-1], d)]
-    return [(spk0.reshape(1, *spk0.shape), bits[:1], d[:1]), (None, bits[1:-1], d[1:])]
+    first = spk0.reshape(1, *spk0.shape), bits[:1], d[:1]
+    return [(None, bits[1:-1], d[1:]), first] if len(d) > 1 else [first]
 
 
 class LayerFeedback(Feedback):

@@ -179,8 +179,8 @@ def add_chosen(bits, x, row, out):
 
 
 @part
-def add_outer(x, words, first, base, begin, end, d, c, width, table):
-    """table[i] += sum_r x[first + r, i] d[r] over 64 rows, in order, for i in [begin, end): four vectors from column c.
+def add_outer(x, words, last, base, begin, end, d, c, width, table):
+    """table[i] += sum_r x[last - r, i] d[r] over 64 rows, in order, for i in [begin, end): four vectors from column c.
 
     Bit r of words[i - base] chooses; x None: all are 1. d holds these vectors of one row after the other.
     """
@@ -200,13 +200,13 @@ def add_outer(x, words, first, base, begin, end, d, c, width, table):
             if x is None:
                 o0, o1, o2, o3 = add(o0, d0), add(o1, d1), add(o2, d2), add(o3, d3)
             else:
-                xr = x[first + r, base + k]
+                xr = x[last - r, base + k]
                 o0, o1, o2, o3 = fused(xr, d0, o0), fused(xr, d1, o1), fused(xr, d2, o2), fused(xr, d3, o3)
         store4(row, c, width, o0, o1, o2, o3)
 
 
 @part
-def add_narrow(x, words, first, base, begin, end, d, c, width, table):
+def add_narrow(x, words, last, base, begin, end, d, c, width, table):
     """add_outer for one vector, cut at the end of the row."""
     left = table.shape[1] - c
     for k in range(begin - base, end - base):
@@ -219,7 +219,7 @@ def add_narrow(x, words, first, base, begin, end, d, c, width, table):
             r = lowest(word)
             word &= word - ONE
             d0 = load(d, width * r)
-            o0 = add(o0, d0) if x is None else fused(x[first + r, base + k], d0, o0)
+            o0 = add(o0, d0) if x is None else fused(x[last - r, base + k], d0, o0)
         store_part(row, c, o0, left)
 
 

@@ -274,7 +274,7 @@ def conv_backward(begin, end, x, bits, d, window, room, dweight, dbias, add_to):
         if not add_to:
             dweight[block] = 0
             dbias[block] = 0
-        for t in range(d.shape[0]):
+        for t in range(d.shape[0] - 1, -1, -1):  # as in dense.py
             for low in range(first, min(first + BLOCK, end), window.together):
                 samples = min(window.together, first + BLOCK - low, end - low)
                 for k in range(samples):

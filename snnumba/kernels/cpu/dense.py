@@ -7,6 +7,9 @@
 
 Weights lie as (inputs, outputs), so that one active input adds one row. With pixels and spikes most inputs are zero:
 (1) and (2) are sums over the others, found by their bits (see bits.py). (4) is dense, BLOCK samples at a time.
+
+Sums over time run from the last row (t, b) to the first, as the backward pass does: those of a run in windows of a few
+steps, the last window first, each added to what is there, are then the same to the bit.
 """
 
 from ._compile import kernel, part
@@ -53,13 +56,13 @@ def add_products(x, active, d, begin, end, dweight):
     """
     n, width = dweight.shape[1], lanes(d[0])
     words, near = room_for(active[0], 64), room_for(d[0], TILE)
-    for first in range(0, d.shape[0], 64):
-        count = min(64, d.shape[0] - first)
+    for last in range(d.shape[0] - 1, -1, -64):
+        count = min(64, last + 1)
         c = 0
         while c < n:
             wide = c + 4 * width <= n
             for r in range(count):
-                row, at = d[first + r], 4 * width * r
+                row, at = d[last - r], 4 * width * r
                 if wide:
                     c1, c2, c3 = c + width, c + 2 * width, c + 3 * width
                     store4(near, at, width, load(row, c), load(row, c1), load(row, c2), load(row, c3))
@@ -67,13 +70,13 @@ def add_products(x, active, d, begin, end, dweight):
                     store(near, width * r, load_part(row, c, n - c))
             for base in range(begin // 64 * 64, end, 64):
                 for r in range(64):
-                    words[r] = active[first + r, base // 64] if r < count else ZERO
+                    words[r] = active[last - r, base // 64] if r < count else ZERO
                 turn(words)
                 low, high = max(begin, base), min(end, base + 64)
                 if wide:
-                    add_outer(x, words, first, base, low, high, near, c, width, dweight)
+                    add_outer(x, words, last, base, low, high, near, c, width, dweight)
                 else:
-                    add_narrow(x, words, first, base, low, high, near, c, width, dweight)
+                    add_narrow(x, words, last, base, low, high, near, c, width, dweight)
             c += 4 * width if wide else width
 
 
@@ -100,7 +103,7 @@ def linear_backward(begin, end, x, active, d, dweight, dbias, add):
     else:
         add_products(x.reshape(rows, inputs), marks, ds, begin, stop, dweight)
     if end > inputs:
-        for r in range(rows):
+        for r in range(rows - 1, -1, -1):
             for k in range(n):
                 dbias[k] += ds[r, k]
 
@@ -161,8 +164,8 @@ def linear_backward_input(begin, end, d, weight, dx):
 def sum_over_time(begin, end, d, out):
     """out[b] = sum_t d[t, b]: what a current that is constant in time gets back; d (T, B, N), out (B, N)."""
     for b in range(begin, end):
-        copy_row(d[0, b], out[b])
-        for t in range(1, d.shape[0]):
+        copy_row(d[d.shape[0] - 1, b], out[b])
+        for t in range(d.shape[0] - 2, -1, -1):
             for n in range(d.shape[2]):
                 out[b, n] += d[t, b, n]
 

@@ -63,7 +63,7 @@ def dropout_backward(begin, end, d, key, call, limit, scale, dx):
     for b in range(begin, end):
         for t in range(dx.shape[0]):
             dx[t, b] = 0
-        for t in range(steps):
+        for t in range(steps - 1, -1, -1):
             add_kept(d[t, b], NO_BITS, stream, (t * batch + b) * n, limit, scale, dx[t if dx.shape[0] > 1 else 0, b])
 
 

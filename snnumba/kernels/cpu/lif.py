@@ -267,7 +267,7 @@ def one_to_one_backward(begin, end, spk0, spk, d, dweight):
     dweight : (ceil(B/BLOCK), N) float          written in full
     """
     dweight[begin // BLOCK : (end - 1) // BLOCK + 1] = 0
-    for t in range(d.shape[0]):
+    for t in range(d.shape[0] - 1, -1, -1):
         for b in range(begin, end):
             add_fed_back(spk0, spk, d[t, b], t, b, dweight[b // BLOCK])
 
