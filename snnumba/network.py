@@ -55,10 +55,10 @@ class Network:
     With checkpoint_every=k, gradients are the same to the bit on the CPU, and up to rounding on a GPU. For N neurons of
     an RLeaky with a Linear before and after it, T steps of B samples in float32 take about
 
-        4 B N 4 T bytes, and with checkpoint_every 4 B N (6 k + T/k)
+        4 B N 4 T bytes, and with checkpoint_every 4 B N (4 k + T/k + 2)
 
-    for their currents, membranes, the gradients of these and of their spikes, and kept states: least at k near
-    sqrt(T/6). A training step takes one more forward pass. Where k is T or more, nothing changes. `mem` of a layer is
+    for their currents, membranes, the gradients of both and of their spikes, and the states kept: least at k near
+    sqrt(T)/2. A training step takes one more forward pass. Where k is T or more, nothing changes. `mem` of a layer is
     then that of some k steps only. Sources: Griewank and Walther 2000, ACM TOMS 26(1), 19-45; Chen et al. 2016,
     arXiv:1604.06174.
 

@@ -171,6 +171,7 @@ class Windows:
         for layer in self._layers:
             names = OF_RUN if layer._inner else OF_RUN + WEIGHTS + SUMS
             shared.append({name: layer._tape[name] for name in names if name in layer._tape})
+        self._net._tapes = []  # lets go of their arrays
         self._resume(self._states[w])
         self._run(w, again=True)
         for layer, arrays in zip(self._layers, shared, strict=True):

@@ -357,6 +357,11 @@ class Neurons:
         unread += [] if self.learn & rules.WANTED else ["dbeta", "dthreshold"]
         unread += [] if self.initial else ["dspk0", "dmem0"]
 
+        dcurrent, dspk0 = empty(*every), empty(batch, n)
+        if self.learn & rules.MORE:  # the step after, and what it fed back
+            later = dyadic(rng, (1, batch, n))
+            dcurrent = np.concatenate([dcurrent, later])
+            dspk0 = 0 * later[0] if back is None else later[0] * back if back.ndim == 1 else later[0] @ back
         backward = {
             "dspk": one if self.given == "dmem" else dyadic(rng, every),
             "dmem": one if self.given == "dspk" else dyadic(rng, every),
@@ -376,8 +381,8 @@ class Neurons:
             "delay": self.delay,
             "learn": self.learn,
             "initial": self.initial,
-            "dcurrent": empty(*every),
-            "dspk0": empty(batch, n),
+            "dcurrent": dcurrent,
+            "dspk0": dspk0,
             "dmem0": empty(batch, n),
             "dbeta": partial(batch, n),
             "dthreshold": partial(batch, n),
