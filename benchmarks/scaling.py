@@ -70,12 +70,9 @@ def bytes_of(task: Tutorial) -> dict[str, Any]:
         net.backward(dspk=dspk)
         now, peak = tracemalloc.get_traced_memory()
         tracemalloc.stop()
-        arrays |= {
-            "gradients": now - before,
-            "peak": peak,
-            "parameters": net.vector.nbytes + net.gradient_vector.nbytes,
-        }
-    return {"checkpoint_every": task.checkpoint_every} | arrays
+        arrays |= {"gradients": now - before, "peak": peak}
+    parameters = net.vector.nbytes + net.gradient_vector.nbytes
+    return {"checkpoint_every": task.checkpoint_every, "parameters": parameters} | arrays
 
 
 def memory() -> dict[str, list[dict[str, Any]]]:

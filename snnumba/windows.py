@@ -13,7 +13,6 @@ Sources: Griewank and Walther 2000, ACM TOMS 26(1), 19-45; Chen et al. 2016, arX
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from itertools import starmap
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -61,8 +60,8 @@ class Windows:
             for w in range(self._count):
                 steps = self._steps_of(w)
                 self._keep()
-                spk[steps] = self._run(w, again=False)
-                mem[steps] = net._last.mem
+                net._kernels.copy(self._run(w, again=False), spk[steps])
+                net._kernels.copy(net._last.mem, mem[steps])
                 for layer, count in zip(spiking, counts, strict=True):
                     net._kernels.count_bits(layer._tape["spikes"].bits, count[w])
             self._keep()
@@ -90,7 +89,7 @@ class Windows:
                 given = [None if d is None else d[steps] for d in (dspk, dmem)]
                 dy = self._back(w, given[0], given[1], wanted[len(self._before) :])
                 if dx is not None and dy is not None:
-                    dx[steps] = dy
+                    net._kernels.copy(dy, dx[steps])
         self._resume(ends)
         for layer in self._layers:
             if not layer._inner:
@@ -127,8 +126,7 @@ class Windows:
         """Keep the state that the layers are in, and let them go on from what is kept."""
         state: State = []
         for place, part in enumerate(self._parts):
-            arrays = starmap(self._kept, ((f"{place}.{k}", array) for k, array in enumerate(part._state)))
-            state.append(tuple(arrays))
+            state.append(tuple(self._kept(f"{place}.{k}", array) for k, array in enumerate(part._state)))
         self._states.append(state)
         self._resume(state)
 
@@ -139,9 +137,9 @@ class Windows:
         if name not in self._stores:
             shape = self._count + 1, *array.shape
             self._stores[name] = self._net._work.empty(f"state {name}", shape, array.dtype)
-        place = slice(len(self._states), len(self._states) + 1)
-        self._stores[name][place] = array.reshape(1, *array.shape)
-        return self._stores[name][place].reshape(array.shape)
+        kept: Array = self._stores[name][len(self._states)]
+        self._net._kernels.copy(array, kept)
+        return kept
 
     def _resume(self, state: State) -> None:
         """Let the layers go on from a state."""

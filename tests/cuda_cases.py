@@ -148,6 +148,8 @@ def batch_cases(rng: np.random.Generator) -> Iterator[Case]:
 
 def fill_cases(rng: np.random.Generator) -> Iterator[Case]:
     yield Case("fill", "", {"x": empty(3, 2, 5), "value": np.float32(0.3)})
+    yield Case("copy", "", {"x": dyadic(rng, (3, 2, 5)), "out": empty(3, 2, 5)})
+    yield Case("copy", "bits", {"x": packed(spikes(rng, (3, 2, 70))), "out": empty(3, 2, 2, dtype=np.uint64)})
 
 
 def step_cases(rng: np.random.Generator) -> Iterator[Case]:

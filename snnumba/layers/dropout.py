@@ -78,7 +78,7 @@ class Dropout(Stateless):
     def _state(self, state: tuple[Array | None, ...]) -> None:
         (calls,) = state
         assert calls is not None
-        self._calls[:] = calls
+        self._kernels.copy(calls, self._calls)
 
     def _run(self, x: Array | Spikes, steps: int) -> Array | Spikes:
         self._build()

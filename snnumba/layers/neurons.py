@@ -227,7 +227,7 @@ class Neurons(Spiking):
         tape.pop("dcurrent", None)
         whole = self._partial("back", self.window.longest + 1 if self.window.longest else steps, batch, n)
         if self.window.more:
-            whole[-1:] = whole[:1]  # the step after the last
+            self._kernels.copy(whole[:1], whole[-1:])  # the step after the last
         tape["dcurrent"] = whole[:steps]
         dspk0, dmem0 = self._lif_backward(dspk, dmem, initial)
         if initial:

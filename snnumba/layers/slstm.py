@@ -367,4 +367,4 @@ class SLSTM(Spiking):
         if self.bias:
             dbias_ih, dbias_hh = (self._parameters[f"lstm_cell.{name}"].gradient for name in ("bias_ih", "bias_hh"))
             assert dbias_hh is not None
-            dbias_hh[:] = dbias_ih  # they are added, so they share it
+            self._kernels.copy(dbias_ih, dbias_hh)  # they are added, so they share it
