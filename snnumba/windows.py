@@ -120,7 +120,7 @@ class Windows:
                 if part in self._layers:
                     part._chained, part._start = False, ()
             for layer in self._layers:
-                layer.window = Window()
+                layer._window = Window()
 
     def _keep(self) -> None:
         """Keep the state that the layers are in, and let them go on from what is kept."""
@@ -159,7 +159,7 @@ class Windows:
     def _place(self, window: Window) -> None:
         """Tell the layers which window they are at."""
         for k, layer in enumerate(self._layers):
-            layer.window = replace(window, longest=self._every, still=self._still and k == 0)
+            layer._window = replace(window, longest=self._every, still=self._still and k == 0)
 
     def _go_to(self, w: int) -> None:
         """Have the tape of a window, with what it shares with the one after it."""

@@ -117,7 +117,7 @@ class Layer:
     """
 
     in_shape: tuple[int, ...] | None = None  # of a sample, where the layer takes but one
-    window = Window()  # of the pass that the layer is at
+    _window = Window()  # of the pass that the layer is at
     training = True  # whether a layer that differs while it is trained, such as Dropout, is being trained
 
     def __init__(self, dtype: npt.DTypeLike | None = None, seed: int | None = None) -> None:
@@ -209,7 +209,7 @@ class Layer:
 
     def _partial(self, name: str, *shape: int) -> Array:
         """An array of the tape for sums over time; in a window before the last, with those of later steps."""
-        if not self.window.more:
+        if not self._window.more:
             self._tape.pop(name, None)
             self._tape[name] = self._work.empty(name, shape, self.dtype)
         array: Array = self._tape[name]

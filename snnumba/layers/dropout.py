@@ -83,14 +83,14 @@ class Dropout(Stateless):
     def _run(self, x: Array | Spikes, steps: int) -> Array | Spikes:
         self._build()
         self._tape = {}  # lets go of its arrays
-        if not self.window.again:
+        if not self._window.again:
             self._dropping = self._moves
         if not self._dropping:
             return x
         limit, scale = min(int(self.p * 2**64), 2**64 - 1), 1 / (1 - self.p) if self.p < 1 else 0
         shape, (times, batch), rows, bits = as_rows(x)
-        first = self.window.first
-        if first == 0 and not self.window.again:
+        first = self._window.first
+        if first == 0 and not self._window.again:
             self._call = self._work.empty("call", (1,), np.uint64)
             self._kernels.next_call(self._calls, self._call)
         arguments = self._key, self._call, np.uint64(limit), self.dtype.type(scale), first
@@ -103,9 +103,9 @@ class Dropout(Stateless):
         if not input_gradient or "arguments" not in self._tape:
             return dy if input_gradient else None
         shape = self._tape["x shape"]
-        still = self.window.still or shape[0] < len(dy)
+        still = self._window.still or shape[0] < len(dy)
         dx = self._partial("total", *shape) if still else self._work.empty("dx", shape, self.dtype)
-        whole, add = (dy.shape[1], -1), still and self.window.more
+        whole, add = (dy.shape[1], -1), still and self._window.more
         self._kernels.dropout_backward(
             dy.reshape(len(dy), *whole), *self._tape["arguments"], dx.reshape(len(dx), *whole), add
         )

@@ -155,7 +155,7 @@ class Conv2dFeedback(Feedback):
 
     def learn(self, layer: Neurons, add: bool) -> None:
         for k, (spk, bits, d) in enumerate(_fed_back(layer)):
-            self._correlation.learn(layer, spk, bits, d, layer._tape["shape"], add=k > 0 or layer.window.more)
+            self._correlation.learn(layer, spk, bits, d, layer._tape["shape"], add=k > 0 or layer._window.more)
 
     def finish(self, layer: Neurons, add: bool) -> None:
         self._correlation.finish(layer, add)
@@ -272,7 +272,7 @@ class LayerFeedback(Feedback):
         if not layer._chained:
             for part in self._spiking():
                 part._later = ()
-        dspk0, dmem0 = layer._later if layer.window.more else (None, None)
+        dspk0, dmem0 = layer._later if layer._window.more else (None, None)
         for t in self._tapes(layer):
             now = slice(t, t + 1)
             ds = layer._sum(None if dspk is None else dspk[now], dspk0)

@@ -188,7 +188,7 @@ class Leaky(Neurons):
             self._tape["dgraded"] = None
         else:
             partial = self._partial("dgraded", self._blocks(dspk.shape[1]), dspk.shape[2])
-            self._kernels.one_to_one_backward(None, self._tape["bits"][1:], dspk, partial, self.window.more)
+            self._kernels.one_to_one_backward(None, self._tape["bits"][1:], dspk, partial, self._window.more)
             scaled = self._work.empty("scaled", dspk.shape, self.dtype)
             self._kernels.scale_neurons(dspk, graded, scaled)
             dspk = scaled

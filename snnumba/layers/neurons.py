@@ -146,15 +146,15 @@ class Neurons(Spiking):
         tape = self._tape
         whole = tape["mem"].shape
         dspk, dmem = (None if d is None else d.reshape(whole) for d in (dy, dmem))
-        if self._later and not self.window.more:  # of a run of one step
+        if self._later and not self._window.more:  # of a run of one step
             dspk, dmem = self._sum(dspk, self._later[0]), self._sum(dmem, self._later[1])
         dcurrent = self._back_over_time(dspk, dmem, initial=self._chained)
         self._later = (self.dspk0, self.dmem0) if self._chained else ()
         if not input_gradient:
             return None
-        if tape["still"] or self.window.still:
+        if tape["still"] or self._window.still:
             total = self._partial("total", 1, *whole[1:])
-            self._kernels.sum_over_time(dcurrent, total[0], self.window.more)
+            self._kernels.sum_over_time(dcurrent, total[0], self._window.more)
             dcurrent = total
         return dcurrent.reshape(len(dcurrent), whole[1], *tape["shape"])
 
@@ -225,8 +225,8 @@ class Neurons(Spiking):
         self.dspk0 = self.dmem0 = None
         steps, batch, n = tape["mem"].shape
         tape.pop("dcurrent", None)
-        whole = self._partial("back", self.window.longest + 1 if self.window.longest else steps, batch, n)
-        if self.window.more:
+        whole = self._partial("back", self._window.longest + 1 if self._window.longest else steps, batch, n)
+        if self._window.more:
             self._kernels.copy(whole[:1], whole[-1:])  # the step after the last
         tape["dcurrent"] = whole[:steps]
         dspk0, dmem0 = self._lif_backward(dspk, dmem, initial)

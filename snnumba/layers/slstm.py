@@ -235,7 +235,7 @@ class SLSTM(Spiking):
         return spikes
 
     def _run_back(self, dy: Array | None, input_gradient: bool, dmem: Array | None = None) -> Array | None:
-        dsyn, later = (None, None) if self.window.more else self._later or (None, None)  # of a run of one step
+        dsyn, later = (None, None) if self._window.more else self._later or (None, None)  # of a run of one step
         dx = self._back_over_time(dy, self._sum(dsyn, None), self._sum(dmem, later), input_gradient)
         self._later = (self.dsyn0, self.dmem0) if self._chained else ()
         return dx
@@ -271,7 +271,7 @@ class SLSTM(Spiking):
             "winner": work.empty("winner", (self._blocks(batch), n), dtype) if self.inhibition else None,
             "syn0": zeros if syn0 is None else syn0,
             "mem0": zeros if mem0 is None else mem0,
-            "still": len(active) < steps or self.window.still,
+            "still": len(active) < steps or self._window.still,
         }
         tape = self._tape
         kernels.linear_forward(tape["x"], active, self._parameters["lstm_cell.weight_ih"].value, bias, current)
@@ -340,8 +340,8 @@ class SLSTM(Spiking):
         tape["dcurrent"] = tape["d"]
         if tape["still"]:
             tape["dcurrent"] = self._partial("total", 1, batch, 4 * n)
-            self._kernels.sum_over_time(tape["d"], tape["dcurrent"][0], self.window.more)
-        if not input_gradient or (tape["still"] and self.window.first > 0):
+            self._kernels.sum_over_time(tape["d"], tape["dcurrent"][0], self._window.more)
+        if not input_gradient or (tape["still"] and self._window.first > 0):
             return None
         dx = work.empty("dx", (*tape["dcurrent"].shape[:2], self.input_size), dtype)
         self._kernels.linear_backward_input(tape["dcurrent"], tape["weight_ih"], dx)
@@ -355,8 +355,8 @@ class SLSTM(Spiking):
         learn = self._kernels.linear_backward
         if not tape["still"]:
             learn(tape["x"], tape["active"], tape["dcurrent"], weights[0], dbias, add)
-        elif self.window.first == 0:
-            learn(tape["x"], tape["active"], tape["dcurrent"], weights[0], dbias, add and not self.window.more)
+        elif self._window.first == 0:
+            learn(tape["x"], tape["active"], tape["dcurrent"], weights[0], dbias, add and not self._window.more)
         mem, before, d = tape["mem"], tape["before"], tape["d"]
         if len(mem) > 1:
             learn(mem[:-1], before[1:], d[1:], weights[1], unused, add)

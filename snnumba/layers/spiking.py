@@ -111,7 +111,7 @@ class Spiking(Layer):
     @property
     def _more(self) -> int:
         """MORE if a backward kernel is to go on from later steps; with layers inside, each step has its own sums."""
-        return rules.MORE if self.window.more and not self._inner else 0
+        return rules.MORE if self._window.more and not self._inner else 0
 
     def _levels(self) -> Array | None:
         """The levels of state_quant, for a kernel."""
