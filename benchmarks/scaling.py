@@ -4,10 +4,15 @@
 
 One of hidden neurons, steps of time and samples is changed, the others stay 128, 10 and 128. Each size is a process of
 its own, and all take turns (race.py); its peak memory is that of the whole process, Python and machine code included.
+The bytes of a step are those of its arrays alone, as tracemalloc counts them in a first step: what forward leaves, what
+backward adds to it, and the most at once, the parameters and their gradients aside; with and without checkpoint_every.
 --plot draws it, in any format of matplotlib's (pip install "snnumba[plot]").
 """
 
 import argparse
+import math
+import tracemalloc
+from dataclasses import replace
 from typing import Any
 
 import race
@@ -15,6 +20,7 @@ import report
 from steps import Tutorial
 
 import snnumba as snn
+from snnumba import functional as SF
 
 VALUES = {
     "hidden": (128, 256, 512, 1024, 2048),
@@ -22,6 +28,7 @@ VALUES = {
     "batch": (1, 8, 32, 128, 512, 1024),
 }
 AXES = {"hidden": "hidden neurons", "steps": "steps of time", "batch": "samples"}
+LARGE = Tutorial(hidden=1024, steps=100)
 WARM_UP, TIMES = 5, 3
 
 
@@ -47,6 +54,46 @@ def table(axis: str, found: dict[int, dict[str, Any]]) -> str:
         times = [f"{result['median'] * 1e3:.3g} ms" for result in results]
         memory = f"{found[first][f'{axis} {value}']['peak_memory_MB']:.0f} MB"
         rows.append([str(value), *times, f"{low:.3g} to {high:.3g} ms", f"{median / samples * 1e3:.3g} us", memory])
+    return report.table(rows)
+
+
+def bytes_of(task: Tutorial) -> dict[str, Any]:
+    """Bytes of the arrays of a first step, and of the parameters."""
+    loss_fn, arrays = SF.mse_count_loss(0.8, 0.2), {}
+    for made in (replace(task, hidden=8, batch=2), task):  # the first compiles
+        net, (x, y) = made.net("cpu"), made.batches()[0]
+        tracemalloc.start()
+        spk, _ = net.forward(x)
+        arrays["tape"] = tracemalloc.get_traced_memory()[0]
+        dspk = loss_fn(spk, y)[1]
+        before = tracemalloc.get_traced_memory()[0]
+        net.backward(dspk=dspk)
+        now, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        arrays |= {"gradients": now - before, "peak": peak}
+    parameters = net.vector.nbytes + net.gradient_vector.nbytes
+    return {"checkpoint_every": task.checkpoint_every, "parameters": parameters} | arrays
+
+
+def memory() -> dict[str, list[dict[str, Any]]]:
+    """bytes_of each size, whole, and in windows of half the root of its steps."""
+    tasks = {f"{axis} {value}": net_of(f"{axis} {value}") for axis, values in VALUES.items() for value in values}
+    tasks[f"hidden {LARGE.hidden}, steps {LARGE.steps}"] = LARGE
+    found = {}
+    for name, task in tasks.items():
+        every = max(1, round(math.sqrt(task.steps) / 2))
+        found[name] = [bytes_of(replace(task, checkpoint_every=k)) for k in (None, every)]
+    return found
+
+
+def memory_table(found: dict[str, list[dict[str, Any]]]) -> str:
+    """In MB."""
+    names = "tape", "gradients", "peak"
+    rows = [["MB a step", "parameters", *names, "checkpoint_every", *names]]
+    for name, (whole, windows) in found.items():
+        numbers = ([f"{each[key] / 1e6:.2f}" for key in names] for each in (whole, windows))
+        first, second = numbers
+        rows.append([name, f"{whole['parameters'] / 1e6:.2f}", *first, str(windows["checkpoint_every"]), *second])
     return report.table(rows)
 
 
@@ -93,10 +140,13 @@ def main() -> None:
     found = {threads: tasks["step"] for threads, tasks in measured.items()}
     for axis in VALUES:
         print(f"\n{table(axis, found)}")
+    sizes = memory()
+    print(f"\n{memory_table(sizes)}")
     if arguments.plot:
         plot(arguments.plot, found)
+    result = {"seconds_by_threads": found, "bytes": sizes}
     if arguments.out:
-        report.write(arguments.out, report.machine("snnumba", "numpy", "numba") | {"seconds_by_threads": found})
+        report.write(arguments.out, report.machine("snnumba", "numpy", "numba") | result)
 
 
 if __name__ == "__main__":

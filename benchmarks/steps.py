@@ -83,6 +83,7 @@ class Tutorial(Step):
     steps: int = 10
     batch: int = 128
     inputs: int = 784
+    checkpoint_every: int | None = None
     name = "training step"
 
     @property
@@ -100,6 +101,7 @@ class Tutorial(Step):
             device=device,
             precision=precision,
             seed=0,
+            checkpoint_every=self.checkpoint_every,
         )
 
     def batches(self) -> list[tuple[np.ndarray, np.ndarray]]:

@@ -25,10 +25,11 @@ from .training import fit
 
 OPTIMIZERS: dict[str, Callable[..., optim.Optimizer]] = {"adam": optim.Adam, "adamw": optim.AdamW, "sgd": optim.SGD}
 # Settings that a run's net tells, and those that its optimizer and schedule tell: these are kept where they are given,
-# as is where it was trained.
+# as is where and how it was trained.
 OF_NET = ("hidden", "num_steps", "beta")
 OF_TRAINING = ("optimizer", "momentum", "weight_decay", "schedule", "step_size", "gamma", "clip", "on_nan")
 WHERE = ("device", "precision")
+HOW = (*WHERE, "checkpoint_every")
 
 
 class Stopped(BaseException):
@@ -144,14 +145,14 @@ def _new(args: argparse.Namespace) -> tuple[Task, Run]:
     settings = settings_of(args)
     _check_out(args.out)
     task = TASKS[args.task](settings)
-    where = {name: getattr(args, name) for name in WHERE}
-    net = Network(*task.layers(), num_steps=task["num_steps"], dtype=args.dtype, seed=args.seed, **where)
+    how = {name: getattr(args, name) for name in HOW}
+    net = Network(*task.layers(), num_steps=task["num_steps"], dtype=args.dtype, seed=args.seed, **how)
     given = {name: getattr(args, name) for name in ("weight_decay", "momentum") if name in args.given}
     optimizer = OPTIMIZERS[args.optimizer](net, lr=task["lr"], **given)
     schedule = _schedule(optimizer, task, args)
     kept = {name: value for name, value in task.settings.items() if name not in OF_NET + OF_TRAINING}
     kept["samples_crc32"] = datasets.fingerprint(task.train)
-    kept |= {name: getattr(args, name) for name in OF_TRAINING + WHERE if name in args.given}
+    kept |= {name: getattr(args, name) for name in OF_TRAINING + HOW if name in args.given}
     return task, Run(net, optimizer, History(), kept, {}, schedule)
 
 
@@ -161,8 +162,9 @@ def _resumed(args: argparse.Namespace) -> tuple[Path, tuple[Task, Run]]:
     out = args.out if "out" in args.given else args.resume
     run = checkpoint.load(args.resume)
     _check_out(out)
-    run.settings.update({name: getattr(args, name) for name in ("epochs", "on_nan", *WHERE) if name in args.given})
+    run.settings.update({name: getattr(args, name) for name in ("epochs", "on_nan", *HOW) if name in args.given})
     run.net.to(*(run.settings.get(name, getattr(args, name)) for name in WHERE))
+    run.net.checkpoint_every = run.settings.get("checkpoint_every")
     task = task_of(run, args.resume)
     if run.settings.get("samples_crc32") not in (None, datasets.fingerprint(task.train)):
         raise ValueError(f"{args.resume} was trained on other samples than those of {task.train.name} now")

@@ -52,9 +52,8 @@ def described_net(net: Network) -> str:
 def resources(net: Network) -> str:
     """What a net is computed with."""
     kind = f"{net.dtype}, products in tf32" if net.precision == "tf32" else net.dtype
-    if net.device == "cuda":
-        return f"{kind}, cuda, {net._kernels.device_name()}"
-    return f"{kind}, {net.device}, {backend.get_num_threads()} threads"
+    on = f"cuda, {net._kernels.device_name()}" if net.device == "cuda" else f"cpu, {backend.get_num_threads()} threads"
+    return f"{kind}, {on}{f', states kept every {k} steps' if (k := net.checkpoint_every) else ''}"
 
 
 def extras(optimizer: optim.Optimizer, schedule: optim.Schedule | None, clip: float | None) -> list[str]:

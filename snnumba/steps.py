@@ -205,7 +205,7 @@ class DeviceSteps:
         rates = {}
         for (name, layer), count in zip(self._spiking.items(), fired, strict=True):
             steps, _, neurons = layer._tape["mem"].shape
-            rates[name] = count / (steps * samples * neurons)
+            rates[name] = count / (layer._tape.get("steps", steps) * samples * neurons)
         return rates
 
     def _graph(self, size: int, watched: bool) -> Callable[[], None]:

@@ -17,7 +17,8 @@ OF_CHOICES = {  # options that go with one choice of another
     "step_size": ("schedule", "step"),
     "gamma": ("schedule", "step"),
 }
-OF_RESUME = ("epochs", "on_nan", "device", "precision", "threads", "out", "save_every")  # options that go with --resume
+# Options that go with --resume.
+OF_RESUME = "epochs", "on_nan", "device", "precision", "checkpoint_every", "threads", "out", "save_every"
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -66,6 +67,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add_common("--device", choices=backend.DEVICES, default="cpu", help=f"where to compute {DEFAULT}")
     add_common("--precision", choices=backend.PRECISIONS, default="fp32", help="of large products; tf32, faster and "
                f"with 10 bits after the point, is for --device cuda {DEFAULT}")  # fmt: skip
+    add_common("--checkpoint-every", type=COUNT, metavar="K", help="keep the state of every K-th step alone, and run "
+               "the others again: less memory, the same result (default: keep all)")  # fmt: skip
     add_common("--threads", type=COUNT, metavar="N", help="CPU threads; results do not depend on it (default: all "
                "cores)")  # fmt: skip
     add_common("--out", type=Path, default=Path("run.h5"), metavar="FILE", help="where the run is saved after each "

@@ -108,6 +108,17 @@ def empty(*shape: int, dtype: Any = np.float32) -> np.ndarray:
     return np.full(shape, 77, dtype)
 
 
+def partial(batch: int, n: int) -> Callable[[ModuleType], np.ndarray]:
+    """Sums of each block of samples, to be written in full, or added to: together they are 77."""
+
+    def make(kernels: ModuleType) -> np.ndarray:
+        sums = np.zeros((-(-batch // kernels.BLOCK), n), np.float32)
+        sums[0] = 77
+        return sums
+
+    return make
+
+
 def optimizer_cases(rng: np.random.Generator) -> Iterator[Case]:
     f = np.float32
     for size in (8, 24):
@@ -137,6 +148,8 @@ def batch_cases(rng: np.random.Generator) -> Iterator[Case]:
 
 def fill_cases(rng: np.random.Generator) -> Iterator[Case]:
     yield Case("fill", "", {"x": empty(3, 2, 5), "value": np.float32(0.3)})
+    yield Case("copy", "", {"x": dyadic(rng, (3, 2, 5)), "out": empty(3, 2, 5)})
+    yield Case("copy", "bits", {"x": packed(spikes(rng, (3, 2, 70))), "out": empty(3, 2, 2, dtype=np.uint64)})
 
 
 def step_cases(rng: np.random.Generator) -> Iterator[Case]:
@@ -219,7 +232,7 @@ def dense_case(kernel: str, rng: np.random.Generator, sizes: tuple[int, ...], bi
         "linear_forward": {**source, "weight": weight, "bias": dyadic(rng, (outputs,)), "out": empty(*d.shape)},
         "linear_backward": {**source, "d": d, "dweight": empty(inputs, outputs), "dbias": empty(outputs), "add": False},
         "linear_backward_input": {"d": d, "weight": weight.T.copy(), "dx": empty(*x.shape)},
-        "sum_over_time": {"d": d, "out": empty(batch, outputs)},
+        "sum_over_time": {"d": d, "out": empty(batch, outputs), "add": False},
         "add": {"x": d, "y": d[::-1].copy(), "out": empty(*d.shape)},
         "transpose": {"a": weight, "out": empty(outputs, inputs)},
     }[kernel]
@@ -244,6 +257,7 @@ def dense_cases(rng: np.random.Generator) -> Iterator[Case]:
             yield dense_case("linear_backward", rng, sizes, bits, add=True)
         for kernel in ("find_active", "linear_backward_input", "sum_over_time", "add", "transpose"):
             yield dense_case(kernel, rng, sizes, bits=False)
+        yield dense_case("sum_over_time", rng, sizes, bits=False, add=True)
     for bits in (False, True):
         yield dense_case("linear_forward", rng, (1, 2, 70, 5), bits, form=SPLIT)
         yield dense_case("linear_backward", rng, (7, 5, 5, 6), bits, form=SPLIT)
@@ -282,7 +296,7 @@ class Neurons:
     levels: tuple[float, ...] = ()
     kind: int = rules.ATAN
     still: bool = False
-    learn: bool = True
+    learn: int = rules.WANTED
     initial: bool = True
     given: str = "both"  # which of dspk and dmem is one for each sample and step
     sizes: dict[str, int] = field(default_factory=dict)
@@ -342,12 +356,14 @@ class Neurons:
         case.run(cpu, made)
         one, every = np.zeros((1, 1, n), np.float32), (steps, batch, n)
         unread += ["dspk", "dmem"]
-        unread += [] if self.learn else ["dbeta", "dthreshold"]
+        unread += [] if self.learn & rules.WANTED else ["dbeta", "dthreshold"]
         unread += [] if self.initial else ["dspk0", "dmem0"]
 
-        def dweight(kernels: ModuleType) -> np.ndarray:
-            return empty(-(-batch // kernels.BLOCK), n)
-
+        dcurrent, dspk0 = empty(*every), empty(batch, n)
+        if self.learn & rules.MORE:  # the step after, and what it fed back
+            later = dyadic(rng, (1, batch, n))
+            dcurrent = np.concatenate([dcurrent, later])
+            dspk0 = 0 * later[0] if back is None else later[0] * back if back.ndim == 1 else later[0] @ back
         backward = {
             "dspk": one if self.given == "dmem" else dyadic(rng, every),
             "dmem": one if self.given == "dspk" else dyadic(rng, every),
@@ -367,12 +383,12 @@ class Neurons:
             "delay": self.delay,
             "learn": self.learn,
             "initial": self.initial,
-            "dcurrent": empty(*every),
-            "dspk0": empty(batch, n),
+            "dcurrent": dcurrent,
+            "dspk0": dspk0,
             "dmem0": empty(batch, n),
-            "dbeta": lambda kernels: empty(-(-batch // kernels.BLOCK), n),
-            "dthreshold": lambda kernels: empty(-(-batch // kernels.BLOCK), n),
-            "dweight": dweight if self.feedback == "one-to-one" else None,
+            "dbeta": partial(batch, n),
+            "dthreshold": partial(batch, n),
+            "dweight": partial(batch, n) if self.feedback == "one-to-one" else None,
         }
         common = backward, tuple(unread), {"dbeta": n, "dthreshold": n, "dweight": n}, self.sizes
         yield Case("lif_backward", self.label, *common)
@@ -406,7 +422,7 @@ WIDE = EVENTS | {"_lif_wide.LEAST": 0}  # forward by events
 def lif_cases(rng: np.random.Generator) -> Iterator[Case]:
     resets = rules.SUBTRACT, rules.ZERO, rules.CLEAR, rules.NONE
     levels = (-1.0, -0.25, 0.5, 1.25, 2.0)
-    image = (2, 3, 4)
+    image, added = (2, 3, 4), rules.WANTED + rules.MORE
     runs = [Neurons(feedback=f, reset=r) for r in resets for f in ("none", "one-to-one", "linear")]
     runs += [Neurons(feedback=f, reset=r, delay=False) for r in resets[:3] for f in ("none", "one-to-one", "linear")]
     runs += [Neurons(feedback="conv2d", shape=image, batch=2, steps=3, reset=r, delay=r != rules.ZERO) for r in resets]
@@ -442,6 +458,9 @@ def lif_cases(rng: np.random.Generator) -> Iterator[Case]:
         runs.append(Neurons((20,), 1, 2, feedback="linear", sizes=form, initial=False, reset=rules.ZERO))
         runs.append(Neurons((4,), 2, feedback="linear", kind=rules.NO_GRADIENT, sizes=form))
     runs.append(Neurons(image, 2, feedback="conv2d", kind=rules.NO_GRADIENT))
+    runs += [Neurons(feedback=f, learn=added) for f in ("none", "one-to-one", "linear")]
+    runs += [Neurons(feedback="linear", learn=added, sizes=form) for form in (STRIDING, TILED, SPREAD, WIDE)]
+    runs.append(Neurons(feedback="one-to-one", learn=rules.MORE))
     for run in runs:
         yield from run.cases(rng)
     for n, batch in ((9, 5), (70, 2)):
@@ -449,9 +468,10 @@ def lif_cases(rng: np.random.Generator) -> Iterator[Case]:
         bits[0] = packed(spk0)
         for first in (None, spk0):
             given = {"spk0": first, "spk": bits, "d": dyadic(rng, (3, batch, n))}
-            out = {"dweight": lambda kernels, n=n, batch=batch: empty(-(-batch // kernels.BLOCK), n)}
             label = f"N{n}" + ("" if first is None else "-spk0")
-            yield Case("one_to_one_backward", label, given | out, partial={"dweight": n})
+            for add in (False, True):
+                out = {"dweight": partial(batch, n), "add": add}
+                yield Case("one_to_one_backward", f"{label}{'-add' * add}", given | out, partial={"dweight": n})
 
 
 def conv_cases(rng: np.random.Generator) -> Iterator[Case]:
@@ -498,17 +518,26 @@ def ones_in_front(batch: int, outputs: int, taps: int | None = None) -> Callable
 
 
 def lstm_cases(rng: np.random.Generator) -> Iterator[Case]:
-    usual = {"reset": rules.NONE, "levels": None, "inhibition": False, "still": False, "learn": True, "sizes": {}}
+    usual = {
+        "reset": rules.NONE,
+        "levels": None,
+        "inhibition": False,
+        "still": False,
+        "learn": rules.WANTED,
+        "sizes": {},
+    }
     steps_apart = {"sizes": {"lstm.MOST_TOGETHER": 0}}
     for changed in (
         {},
         {"reset": rules.SUBTRACT, "still": True},
-        {"reset": rules.ZERO, "learn": False},
+        {"reset": rules.ZERO, "learn": 0},
         {"levels": np.array([-0.5, 0, 0.1, 0.25], np.float32)},
         {"inhibition": True},
+        {"learn": rules.WANTED + rules.MORE},
+        {"learn": rules.WANTED + rules.MORE} | steps_apart,
         steps_apart,
         {"reset": rules.SUBTRACT, "still": True, "levels": np.array([-0.5, 0, 0.1, 0.25], np.float32)} | steps_apart,
-        {"reset": rules.ZERO, "learn": False} | steps_apart,
+        {"reset": rules.ZERO, "learn": 0} | steps_apart,
     ):
         options = usual | changed
         yield from lstm_pair(rng, " ".join(map(str, changed.items())), options, custom=changed == steps_apart)
@@ -553,9 +582,9 @@ def lstm_pair(rng: np.random.Generator, label: str, options: dict[str, Any], cus
         "d": empty(steps, batch, 4 * n),
         "dsyn0": empty(batch, n),
         "dmem0": empty(batch, n),
-        "dthreshold": lambda kernels: empty(-(-batch // kernels.BLOCK), n),
+        "dthreshold": partial(batch, n),
     }
-    unread = "winner", "surrogates", *(() if options["learn"] else ("dthreshold",))
+    unread = "winner", "surrogates", *(() if options["learn"] & rules.WANTED else ("dthreshold",))
     common = backward, unread, {"dthreshold": n}, options["sizes"]
     yield Case("lstm_backward", label, *common)
     if custom:
@@ -599,7 +628,7 @@ def windows_of(where: tuple[Any, ...], batch: int) -> dict[str, Value]:
 def dropout_cases(rng: np.random.Generator) -> Iterator[Case]:
     steps, batch, n = 3, 2, 70
     common = {"key": np.uint64(7), "call": np.array([3], np.uint64)}
-    common |= {"limit": np.uint64(2**62), "scale": np.float32(4 / 3)}
+    common |= {"limit": np.uint64(2**62), "scale": np.float32(4 / 3), "first": 7}
     x, events = dyadic(rng, (steps, batch, n)), packed(spikes(rng, (steps, batch, n)))
     for first, bits in ((x, None), (x[:1], None), (None, events)):
         label = "bits" if first is None else f"T{len(first)}"
@@ -607,8 +636,9 @@ def dropout_cases(rng: np.random.Generator) -> Iterator[Case]:
         yield Case("dropout_forward", label, given | {"out": empty(steps, batch, n)})
     counts = {"counter": np.array([3], np.uint64), "call": np.array([1], np.uint64)}
     yield Case("next_call", "", counts)
-    for length in (1, steps):
-        yield Case("dropout_backward", f"T{length}", {"d": x} | common | {"dx": empty(length, batch, n)})
+    for length, add in ((1, False), (steps, False), (1, True)):
+        given = {"d": x} | common | {"dx": empty(length, batch, n), "add": add}
+        yield Case("dropout_backward", f"T{length}{'-add' * add}", given)
 
 
 def all_cases() -> list[Case]:

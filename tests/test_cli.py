@@ -699,6 +699,15 @@ def test_a_run_that_has_ended_goes_on_with_more_epochs(halves, capsys):
     assert same_run("run.h5", "whole.h5")
 
 
+def test_a_run_in_windows_is_the_run_and_goes_on_in_others(halves, capsys):
+    cli.main(["train", "--data", halves, *SMALL, "--epochs", "3", "--out", "whole.h5"])
+    assert cli.main(["train", "--data", halves, *SMALL, "--checkpoint-every", "1"]) == 0
+    assert "threads, states kept every 1 steps" in capsys.readouterr().out
+    assert cli.main(["train", "--resume", "run.h5", "--epochs", "3", "--checkpoint-every", "2"]) == 0
+    assert "threads, states kept every 2 steps" in capsys.readouterr().out
+    assert same_run("run.h5", "whole.h5")
+
+
 @pytest.mark.parametrize("given", [("--lr", "0.1"), ("--task", "trajectory"), ("--seed", "0"), ("--data", "digits")])
 def test_a_resumed_run_has_its_own_settings(run_file, capsys, given):
     err = refused(capsys, "train", "--resume", run_file, *given)

@@ -65,9 +65,11 @@ NETS = {
 }
 
 
+@pytest.mark.parametrize("checkpoint_every", [None, 3])
 @pytest.mark.parametrize("kind", NETS)
-def test_a_net_has_the_spikes_and_gradients_of_the_cpu(kind: str) -> None:
+def test_a_net_has_the_spikes_and_gradients_of_the_cpu(kind: str, checkpoint_every: int | None) -> None:
     nets = [snn.Network(*NETS[kind](), num_steps=4, device=device, seed=0) for device in ("cpu", "cuda")]
+    nets[1].checkpoint_every = checkpoint_every
     dspk, dmem = (np.random.default_rng(k).normal(size=(4, 3, 3)).astype(np.float32) for k in (1, 2))
     x = images().reshape(3, 1, 2, 3) if kind == "images" else images()
     made = [net.forward(x) for net in nets]
@@ -113,11 +115,13 @@ def test_five_training_steps_have_the_losses_of_the_cpu(name: str) -> None:
         assert relative_error(moved[key], x) < ROUNDING, key
 
 
-def test_fit_and_evaluate_take_a_net_on_the_device() -> None:
+@pytest.mark.parametrize("checkpoint_every", [None, 3])
+def test_fit_and_evaluate_take_a_net_on_the_device(checkpoint_every: int | None) -> None:
     data = snn.datasets.Dataset(np.random.default_rng(0).integers(0, 256, (6, 2, 3), np.uint8), np.arange(6) % 3)
     histories = []
     for device in ("cpu", "cuda"):
         net = tutorial_net(device)
+        net.checkpoint_every = checkpoint_every
         optimizer = optim.Adam(net, lr=0.02)
         histories.append(snn.fit(net, data, LOSSES["count"], optimizer, 2, validation=data, batch_size=3))
     assert relative_error(histories[1].loss, histories[0].loss) < ROUNDING

@@ -119,13 +119,14 @@ def pool(steps: int, batch: int, shape: tuple[int, int, int]) -> Iterator[Entry]
 def dropout(steps: int, batch: int, n: int) -> Iterator[Entry]:
     every, size = (steps, batch, n), f"T{steps} B{batch} N{n}"
     draw = {"key": np.uint64(7), "call": np.full(1, 3, np.uint64), "limit": np.uint64(2**62), "scale": f4(4 / 3)}
+    draw["first"] = 0
     operations = math.prod(every) * (RANDOM + 2)
 
     def forward(kernels: ModuleType) -> Arguments:
         return {"x": None, "bits": packed(events(*every, share=RATE))} | draw | {"out": empty(*every)}
 
     def backward(kernels: ModuleType) -> Arguments:
-        return {"d": noise(*every)} | draw | {"dx": empty(*every)}
+        return {"d": noise(*every)} | draw | {"dx": empty(*every), "add": False}
 
     yield Entry("dropout_forward", "bits", size, forward, operations)
     yield Entry("dropout_backward", "", size, backward, operations)

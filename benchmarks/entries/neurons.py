@@ -69,7 +69,7 @@ def lif(feedback: str, steps: int, batch: int, shape: tuple[int, ...], drive: fl
             {"dspk": noise(*every, seed=2), "dmem": np.zeros((1, 1, n), f4)} | weight | rest
             | {"winner": None, "spk0": None, "mem0": empty(batch, n), "mem": mem, "potential": mem, "spk": bits}
             | {"kind": rules.ATAN, "a": f4(2), "b": f4(0), "reset": rules.SUBTRACT, "delay": True}
-            | {"learn": False, "initial": False, "dcurrent": empty(*every), "dspk0": empty(batch, n)}
+            | {"learn": 0, "initial": False, "dcurrent": empty(*every), "dspk0": empty(batch, n)}
             | {"dmem0": empty(batch, n), "dbeta": empty(*partial), "dthreshold": empty(*partial)}
             | {"dweight": empty(*partial) if feedback == "one-to-one" else None}
         )  # fmt: skip
@@ -98,7 +98,7 @@ def lstm(steps: int, batch: int, n: int) -> Iterator[Entry]:
         given = {"dspk": noise(*every), "dsyn": none, "dmem": none, "weight": noise(4 * n, n, std=0.5 / math.sqrt(n))}
         gates = np.abs(noise(steps, batch, 4 * n, std=0.3)).clip(0, 1)
         known = {"gates": gates, "syn": noise(*every, std=0.3), "mem": noise(*every, std=0.2)}
-        rule = {"kind": rules.ATAN, "a": f4(2), "b": f4(0), "reset": rules.NONE, "learn": False}
+        rule = {"kind": rules.ATAN, "a": f4(2), "b": f4(0), "reset": rules.NONE, "learn": 0}
         work = {"surrogates": empty(blocks(kernels, batch), n)}
         made = {"d": empty(steps, batch, 4 * n), "dsyn0": empty(batch, n), "dmem0": empty(batch, n)}
         last = {"dthreshold": empty(blocks(kernels, batch), n)}

@@ -30,6 +30,10 @@ import math
 
 SUBTRACT, ZERO, CLEAR, NONE = range(4)  # reset mechanisms
 
+# Of a backward pass: whether it is to leave what neurons learn, summed over time; whether later steps were gone through
+# before, so that it begins with what came back from them, and adds to their sums.
+WANTED, MORE = 1, 2
+
 
 def spike(x):
     """Eq. (3): H(x)."""

@@ -26,6 +26,24 @@ class Spikes:
     shape: tuple[int, ...]
 
 
+@dataclass(frozen=True)
+class Window:
+    """Which of the steps of a run a pass is over, where a net goes through them a few at a time (windows.py).
+
+    first : int      the number of its first step
+    longest : int    the steps of the longest of them; 0: there is but one
+    still : bool     whether the layer's input is constant over all steps
+    again : bool     whether the steps are run a second time, for their tape
+    more : bool      whether the gradients of later steps are there, to be added to
+    """
+
+    first: int = 0
+    longest: int = 0
+    still: bool = False
+    again: bool = False
+    more: bool = False
+
+
 @dataclass
 class Parameter:
     """A named array of a layer, as the kernels store it.
@@ -99,6 +117,7 @@ class Layer:
     """
 
     in_shape: tuple[int, ...] | None = None  # of a sample, where the layer takes but one
+    _window = Window()  # of the pass that the layer is at
     training = True  # whether a layer that differs while it is trained, such as Dropout, is being trained
 
     def __init__(self, dtype: npt.DTypeLike | None = None, seed: int | None = None) -> None:
@@ -173,6 +192,28 @@ class Layer:
     def _whole_batch(self) -> bool:
         """Whether what the layer makes of a sample depends on its place in the batch."""
         return False
+
+    @property
+    def _moves(self) -> bool:
+        """Whether the output differs from step to step where the input does not."""
+        return False
+
+    @property
+    def _state(self) -> tuple[Array | None, ...]:
+        """What a run over later steps goes on from: arrays that hold their own, each (B, ...) or of no batch."""
+        return ()
+
+    @_state.setter
+    def _state(self, state: tuple[Array | None, ...]) -> None:
+        """Go on from there."""
+
+    def _partial(self, name: str, *shape: int) -> Array:
+        """An array of the tape for sums over time; in a window before the last, with those of later steps."""
+        if not self._window.more:
+            self._tape.pop(name, None)
+            self._tape[name] = self._work.empty(name, shape, self.dtype)
+        array: Array = self._tape[name]
+        return array
 
     def _count(self, x: Array | Spikes, counts: Array) -> None:
         """counts (B, *shape) = the sum over all steps of an output of the layer."""

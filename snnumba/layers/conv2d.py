@@ -137,7 +137,7 @@ class Conv2d(Stateless):
 
     def _learn_weights(self, add: bool = False) -> None:
         tape = self._tape
-        self._correlation.learn(self, tape["x"], tape["bits"], tape["dy"], tape["shape"])
+        self._correlation.learn(self, tape["x"], tape["bits"], tape["dy"], tape["shape"], self._window.more)
 
     def _finish_back(self, add: bool = False) -> None:
         self._correlation.finish(self, add)

@@ -37,6 +37,7 @@ class Dropout(Stateless):
             raise ValueError(f"p must be a number from 0 to 1; got {p!r}")
         self.p = float(p)
         self._calls = np.zeros(1, np.uint64)  # in training; where the layer is
+        self._call: Array | None = None  # number of the run that the layer is at
 
     def __repr__(self) -> str:
         return f"Dropout({self.p})"
@@ -63,18 +64,36 @@ class Dropout(Stateless):
 
     @property
     def _whole_batch(self) -> bool:
+        return self._moves
+
+    @property
+    def _moves(self) -> bool:
         return self.training and self.p > 0
+
+    @property
+    def _state(self) -> tuple[Array | None, ...]:
+        return (self._calls,)
+
+    @_state.setter
+    def _state(self, state: tuple[Array | None, ...]) -> None:
+        (calls,) = state
+        assert calls is not None
+        self._kernels.copy(calls, self._calls)
 
     def _run(self, x: Array | Spikes, steps: int) -> Array | Spikes:
         self._build()
         self._tape = {}  # lets go of its arrays
-        if not self.training or self.p == 0:
+        if not self._window.again:
+            self._dropping = self._moves
+        if not self._dropping:
             return x
         limit, scale = min(int(self.p * 2**64), 2**64 - 1), 1 / (1 - self.p) if self.p < 1 else 0
         shape, (times, batch), rows, bits = as_rows(x)
-        call = self._work.empty("call", (1,), np.uint64)
-        self._kernels.next_call(self._calls, call)
-        arguments = self._key, call, np.uint64(limit), self.dtype.type(scale)
+        first = self._window.first
+        if first == 0 and not self._window.again:
+            self._call = self._work.empty("call", (1,), np.uint64)
+            self._kernels.next_call(self._calls, self._call)
+        arguments = self._key, self._call, np.uint64(limit), self.dtype.type(scale), first
         self._tape = {"x shape": (times, batch, *shape), "arguments": arguments}
         y: Array = self._work.empty("y", (steps, batch, *shape), self.dtype)
         self._kernels.dropout_forward(rows, bits, *arguments, y.reshape(steps, batch, -1))
@@ -83,9 +102,11 @@ class Dropout(Stateless):
     def _run_back(self, dy: Array, input_gradient: bool) -> Array | None:
         if not input_gradient or "arguments" not in self._tape:
             return dy if input_gradient else None
-        dx: Array = self._work.empty("dx", self._tape["x shape"], self.dtype)
-        whole = dy.shape[1], -1
+        shape = self._tape["x shape"]
+        still = self._window.still or shape[0] < len(dy)
+        dx = self._partial("total", *shape) if still else self._work.empty("dx", shape, self.dtype)
+        whole, add = (dy.shape[1], -1), still and self._window.more
         self._kernels.dropout_backward(
-            dy.reshape(len(dy), *whole), *self._tape["arguments"], dx.reshape(len(dx), *whole)
+            dy.reshape(len(dy), *whole), *self._tape["arguments"], dx.reshape(len(dx), *whole), add
         )
         return dx

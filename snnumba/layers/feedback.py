@@ -90,7 +90,7 @@ class OneToOne(Feedback):
     def backward(self, layer: Neurons) -> tuple[Any, ...]:
         if layer._parameters["V"].gradient is not None:
             batch, n = layer._tape["mem"].shape[1:]
-            layer._tape["dV"] = layer._work.empty("dV", (layer._blocks(batch), n), layer.dtype)
+            layer._partial("dV", layer._blocks(batch), n)
         return layer._tape["V"], None, None
 
     def finish(self, layer: Neurons, add: bool) -> None:
@@ -155,7 +155,7 @@ class Conv2dFeedback(Feedback):
 
     def learn(self, layer: Neurons, add: bool) -> None:
         for k, (spk, bits, d) in enumerate(_fed_back(layer)):
-            self._correlation.learn(layer, spk, bits, d, layer._tape["shape"], add=k > 0)
+            self._correlation.learn(layer, spk, bits, d, layer._tape["shape"], add=k > 0 or layer._window.more)
 
     def finish(self, layer: Neurons, add: bool) -> None:
         self._correlation.finish(layer, add)
@@ -266,21 +266,21 @@ class LayerFeedback(Feedback):
         self, layer: Neurons, dspk: Array | None, dmem: Array | None, initial: bool
     ) -> tuple[Array | None, Array]:
         tape, work = layer._tape, layer._work
-        (steps, batch, n), shape = tape["mem"].shape, tape["shape"]
+        (_, batch, n), shape = tape["mem"].shape, tape["shape"]
         blocks = layer._blocks(batch)
-        for name in ("dbeta", "dthreshold"):
-            tape[name] = work.empty(name, (steps * blocks, n), layer.dtype)
+        tape["dbeta"], tape["dthreshold"] = [], []
         if not layer._chained:
             for part in self._spiking():
                 part._later = ()
-        dspk0: Array | None = None
-        dmem0: Array | None = None
+        dspk0, dmem0 = layer._later if layer._window.more else (None, None)
         for t in self._tapes(layer):
-            now, where = slice(t, t + 1), slice(t * blocks, (t + 1) * blocks)
+            now = slice(t, t + 1)
             ds = layer._sum(None if dspk is None else dspk[now], dspk0)
             du = layer._sum(None if dmem is None else dmem[now], dmem0)
             unused, dmem0 = (work.empty(name, (batch, n), layer.dtype) for name in ("dspk0", "dmem0"))
-            learned = tape["dbeta"][where], tape["dthreshold"][where]
+            learned = [work.empty(name, (blocks, n), layer.dtype) for name in ("dbeta", "dthreshold")]
+            tape["dbeta"].append(learned[0])
+            tape["dthreshold"].append(learned[1])
             layer._kernel_backward(ds, du, NOTHING[:3], True, now, unused, dmem0, *learned)
             d = tape["dcurrent"][now].reshape(1, batch, *shape)
             for inner in reversed(self.layers):

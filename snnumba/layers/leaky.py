@@ -162,7 +162,7 @@ class Leaky(Neurons):
         return self._forward(x, None, *state)
 
     def _end(self) -> tuple[Array | None, ...]:
-        return None, self._tape["mem"][-1]
+        return None, self._tape["mem"][-1]  # nothing feeds back
 
     def _assign(self, state: dict[str, Array]) -> None:
         super()._assign(state)
@@ -184,11 +184,11 @@ class Leaky(Neurons):
 
     def _back_over_time(self, dspk: Array | None, dmem: Array | None, initial: bool) -> Array:
         graded = self._tape["graded"]
-        self._tape["dgraded"] = None
-        if graded is not None and dspk is not None:
-            partial = self._work.empty("dgraded", (self._blocks(dspk.shape[1]), dspk.shape[2]), self.dtype)
-            self._kernels.one_to_one_backward(None, self._tape["bits"][1:], dspk, partial)
-            self._tape["dgraded"] = partial
+        if graded is None or dspk is None:
+            self._tape["dgraded"] = None
+        else:
+            partial = self._partial("dgraded", self._blocks(dspk.shape[1]), dspk.shape[2])
+            self._kernels.one_to_one_backward(None, self._tape["bits"][1:], dspk, partial, self._window.more)
             scaled = self._work.empty("scaled", dspk.shape, self.dtype)
             self._kernels.scale_neurons(dspk, graded, scaled)
             dspk = scaled

@@ -134,7 +134,10 @@ class Neurons(Spiking):
         start, self._start = self._start, ()
         if not start:
             self._rest()
-        spikes, _ = self._over_time(x, len(x) if len(x) > 1 else steps, *start)
+        bits, mem0 = start or (None, None)
+        spk0 = None if bits is None else self._as_floats(Spikes(bits.reshape(1, *bits.shape), x.shape[2:]))
+        spikes, _ = self._over_time(x, len(x) if len(x) > 1 else steps, spk0, mem0)
+        self._tape["spk0"] = None  # of a state that a run left: its spikes are in the bits
         if self._chained:
             self._start = self._end()
         return self._outputs(spikes)
@@ -143,23 +146,21 @@ class Neurons(Spiking):
         tape = self._tape
         whole = tape["mem"].shape
         dspk, dmem = (None if d is None else d.reshape(whole) for d in (dy, dmem))
-        if self._later:  # of a run of one step
+        if self._later and not self._window.more:  # of a run of one step
             dspk, dmem = self._sum(dspk, self._later[0]), self._sum(dmem, self._later[1])
         dcurrent = self._back_over_time(dspk, dmem, initial=self._chained)
         self._later = (self.dspk0, self.dmem0) if self._chained else ()
         if not input_gradient:
             return None
-        if tape["still"]:
-            total = self._work.empty("dcurrent sum", (1, *whole[1:]), self.dtype)
-            self._kernels.sum_over_time(dcurrent, total[0])
+        if tape["still"] or self._window.still:
+            total = self._partial("total", 1, *whole[1:])
+            self._kernels.sum_over_time(dcurrent, total[0], self._window.more)
             dcurrent = total
         return dcurrent.reshape(len(dcurrent), whole[1], *tape["shape"])
 
     def _end(self) -> tuple[Array | None, ...]:
-        """The state after the last step, spk0 and mem0 of a run that goes on there."""
-        spikes: Spikes = self._tape["spikes"]
-        last = self._as_floats(Spikes(spikes.bits[-1:], spikes.shape))
-        return last[0], self._tape["mem"][-1]
+        """The state after the last step, of a run that goes on there: the bits of spk0, and mem0."""
+        return self._tape["bits"][-1], self._tape["mem"][-1]
 
     def _over_time(
         self, current: Array, steps: int, spk0: Array | None = None, mem0: Array | None = None
@@ -220,11 +221,14 @@ class Neurons(Spiking):
 
     def _back_over_time(self, dspk: Array | None, dmem: Array | None, initial: bool) -> Array:
         """dL/dcurrent (T, B, N) at every step from arrays like it, and, if wanted, dspk0 and dmem0."""
-        tape, work, dtype = self._tape, self._work, self.dtype
+        tape = self._tape
         self.dspk0 = self.dmem0 = None
-        for name in ("dcurrent", "dbeta", "dthreshold", "dV"):
-            tape.pop(name, None)
-        tape["dcurrent"] = work.empty("dcurrent", tape["mem"].shape, dtype)
+        steps, batch, n = tape["mem"].shape
+        tape.pop("dcurrent", None)
+        whole = self._partial("back", self._window.longest + 1 if self._window.longest else steps, batch, n)
+        if self._window.more:
+            self._kernels.copy(whole[:1], whole[-1:])  # the step after the last
+        tape["dcurrent"] = whole[:steps]
         dspk0, dmem0 = self._lif_backward(dspk, dmem, initial)
         if initial:
             self.dspk0, self.dmem0 = dspk0, dmem0
@@ -241,10 +245,8 @@ class Neurons(Spiking):
         """_lif_backward in one call."""
         batch, n = self._tape["mem"].shape[1:]
         partial = self._blocks(batch), n
-        for name in ("dbeta", "dthreshold"):
-            self._tape[name] = self._work.empty(name, partial, self.dtype)
-        dspk0, dmem0 = (self._work.empty(name, (batch, n), self.dtype) for name in ("dspk0", "dmem0"))
-        learned = self._tape["dbeta"], self._tape["dthreshold"]
+        dspk0, dmem0 = self._partial("dspk0", batch, n), self._work.empty("dmem0", (batch, n), self.dtype)
+        learned = self._partial("dbeta", *partial), self._partial("dthreshold", *partial)
         self._kernel_backward(dspk, dmem, feedback, initial, slice(None), dspk0, dmem0, *learned)
         return dspk0, dmem0
 
@@ -284,9 +286,9 @@ class Neurons(Spiking):
             dtype.type(self.spike_grad.b),
             self.resets[self.reset_mechanism],
             self.reset_delay,
-            self.learn_beta or self.learn_threshold,
+            self._more + rules.WANTED * (self.learn_beta or self.learn_threshold),
             initial,
-            tape["dcurrent"][begin:end],
+            tape["back"][begin : end + (self._more > 0)],
             dspk0,
             dmem0,
             dbeta,

@@ -235,7 +235,7 @@ class SLSTM(Spiking):
         return spikes
 
     def _run_back(self, dy: Array | None, input_gradient: bool, dmem: Array | None = None) -> Array | None:
-        dsyn, later = self._later or (None, None)
+        dsyn, later = (None, None) if self._window.more else self._later or (None, None)  # of a run of one step
         dx = self._back_over_time(dy, self._sum(dsyn, None), self._sum(dmem, later), input_gradient)
         self._later = (self.dsyn0, self.dmem0) if self._chained else ()
         return dx
@@ -271,7 +271,7 @@ class SLSTM(Spiking):
             "winner": work.empty("winner", (self._blocks(batch), n), dtype) if self.inhibition else None,
             "syn0": zeros if syn0 is None else syn0,
             "mem0": zeros if mem0 is None else mem0,
-            "still": len(active) < steps,
+            "still": len(active) < steps or self._window.still,
         }
         tape = self._tape
         kernels.linear_forward(tape["x"], active, self._parameters["lstm_cell.weight_ih"].value, bias, current)
@@ -304,13 +304,13 @@ class SLSTM(Spiking):
         """dL/dx, if wanted, with the time axis of x, from dL/d(spk, syn, mem) (T, B, N); fills dsyn0 and dmem0."""
         tape, work, dtype, n = self._tape, self._work, self.dtype, self.hidden_size
         self.dsyn0 = self.dmem0 = None
-        for name in ("d", "dthreshold", "before", "dcurrent"):
+        for name in ("d", "before", "dcurrent"):
             tape.pop(name, None)
         steps, batch, _ = tape["mem"].shape
         blocks = self._blocks(batch)
         tape["d"] = work.empty("d", (steps, batch, 4 * n), dtype)
-        tape["dthreshold"] = work.empty("dthreshold", (blocks, n), dtype)
-        self.dsyn0, self.dmem0 = (work.empty(name, (batch, n), dtype) for name in ("dsyn0", "dmem0"))
+        self._partial("dthreshold", blocks, n)
+        self.dsyn0, self.dmem0 = (self._partial(name, batch, n) for name in ("dsyn0", "dmem0"))
         none, function = work.zeros((1, 1, n), dtype), self.spike_grad.function
         backward = self._kernels.lstm_backward if function is None else self._kernels.lstm_backward_with(function)
         backward(
@@ -327,7 +327,7 @@ class SLSTM(Spiking):
             dtype.type(self.spike_grad.a),
             dtype.type(self.spike_grad.b),
             self.resets[self.reset_mechanism],
-            self.learn_threshold,
+            self._more + rules.WANTED * self.learn_threshold,
             work.empty("surrogates", (blocks, n), dtype),
             tape["d"],
             self.dsyn0,
@@ -339,9 +339,9 @@ class SLSTM(Spiking):
         self._kernels.find_active(tape["mem"][:-1], tape["before"][1:])
         tape["dcurrent"] = tape["d"]
         if tape["still"]:
-            tape["dcurrent"] = work.empty("dcurrent", (1, batch, 4 * n), dtype)
-            self._kernels.sum_over_time(tape["d"], tape["dcurrent"][0])
-        if not input_gradient:
+            tape["dcurrent"] = self._partial("total", 1, batch, 4 * n)
+            self._kernels.sum_over_time(tape["d"], tape["dcurrent"][0], self._window.more)
+        if not input_gradient or (tape["still"] and self._window.first > 0):
             return None
         dx = work.empty("dx", (*tape["dcurrent"].shape[:2], self.input_size), dtype)
         self._kernels.linear_backward_input(tape["dcurrent"], tape["weight_ih"], dx)
@@ -353,7 +353,10 @@ class SLSTM(Spiking):
         unused = work.empty("dbias", (4 * self.hidden_size,), self.dtype)
         dbias = self._parameters["lstm_cell.bias_ih"].gradient if self.bias else unused
         learn = self._kernels.linear_backward
-        learn(tape["x"], tape["active"], tape["dcurrent"], weights[0], dbias, add)
+        if not tape["still"]:
+            learn(tape["x"], tape["active"], tape["dcurrent"], weights[0], dbias, add)
+        elif self._window.first == 0:
+            learn(tape["x"], tape["active"], tape["dcurrent"], weights[0], dbias, add and not self._window.more)
         mem, before, d = tape["mem"], tape["before"], tape["d"]
         if len(mem) > 1:
             learn(mem[:-1], before[1:], d[1:], weights[1], unused, add)
@@ -364,4 +367,4 @@ class SLSTM(Spiking):
         if self.bias:
             dbias_ih, dbias_hh = (self._parameters[f"lstm_cell.{name}"].gradient for name in ("bias_ih", "bias_hh"))
             assert dbias_hh is not None
-            dbias_hh[:] = dbias_ih  # they are added, so they share it
+            self._kernels.copy(dbias_ih, dbias_hh)  # they are added, so they share it

@@ -96,6 +96,23 @@ class Spiking(Layer):
     def _whole_batch(self) -> bool:
         return any(state is not None for state in self._start)  # states carried from a run of all samples
 
+    @property
+    def _moves(self) -> bool:
+        return True
+
+    @property
+    def _state(self) -> tuple[Array | None, ...]:
+        return self._start
+
+    @_state.setter
+    def _state(self, state: tuple[Array | None, ...]) -> None:
+        self._start = state
+
+    @property
+    def _more(self) -> int:
+        """MORE if a backward kernel is to go on from later steps; with layers inside, each step has its own sums."""
+        return rules.MORE if self._window.more and not self._inner else 0
+
     def _levels(self) -> Array | None:
         """The levels of state_quant, for a kernel."""
         if not isinstance(self.state_quant, StateQuant):
@@ -199,10 +216,19 @@ class Spiking(Layer):
         """
         if not self._tape:
             raise RuntimeError("firing_rate needs a forward pass before it")
-        return int(self._kernels.to_host(self._counts()).sum()) / int(self._tape["mem"].size)
+        return int(self._kernels.to_host(self._counts()).sum()) / self._places
+
+    @property
+    def _places(self) -> int:
+        """How many neurons there were at all steps and samples of the last forward pass."""
+        steps, batch, neurons = self._tape["mem"].shape
+        return int(self._tape.get("steps", steps) * batch * neurons)
 
     def _counts(self) -> Array:
-        """How many spikes each sample had in the last forward pass."""
+        """How many spikes there were in the last forward pass, of each sample, or of each in each window."""
+        if "counts" in self._tape:
+            kept: Array = self._tape["counts"]
+            return kept
         bits = self._tape["spikes"].bits
         counts: Array = self._work.empty("counts", bits.shape[1:2], np.int64)
         self._kernels.count_bits(bits, counts)
@@ -223,13 +249,16 @@ class Spiking(Layer):
         return mem.reshape(*mem.shape[:2], *self._tape["shape"])
 
     def _learn(self, name: str, partial: str, add: bool, clipped: bool = False) -> None:
-        """The gradient of a parameter, if it learns, from an array (blocks, N) of the tape; None: it is 0."""
+        """The gradient of a parameter, if it learns, from an array (blocks, N) of the tape or a list; None: it is 0."""
         parameter = self._parameters[name]
         if parameter.gradient is None:
             return
-        if self._tape[partial] is not None:
-            shape = self._tape["shape"]
-            self._kernels.sum_shared(self._tape[partial], shape, parameter.value, clipped, add, parameter.gradient)
+        found = self._tape[partial]
+        if found is not None:
+            for each in found if isinstance(found, list) else [found]:
+                shape = self._tape["shape"]
+                self._kernels.sum_shared(each, shape, parameter.value, clipped, add, parameter.gradient)
+                add = True
         elif not add:
             self._kernels.fill(parameter.gradient, self.dtype.type(0))
 

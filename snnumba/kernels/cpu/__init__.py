@@ -38,7 +38,7 @@ from .pool import (
     max_pool_spikes,
     pool_windows,
 )
-from .workspace import Workspace, aligned, as_array, check_array, fill, from_host, outputs_first, to_host, write
+from .workspace import Workspace, aligned, as_array, check_array, copy, fill, from_host, outputs_first, to_host, write
 
 __all__ = [
     "BLOCK",
@@ -62,6 +62,7 @@ __all__ = [
     "conv_backward",
     "conv_forward",
     "conv_windows",
+    "copy",
     "count_backward",
     "count_bits",
     "count_forward",

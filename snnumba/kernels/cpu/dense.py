@@ -193,11 +193,16 @@ def linear_backward_input(begin, end, d, weight, dx):
 
 
 @kernel(lambda d, *_: d.shape[1], grain=BLOCK)
-def sum_over_time(begin, end, d, out):
-    """out[b] = sum_t d[t, b]: what a current that is constant in time gets back; d (T, B, N), out (B, N)."""
+def sum_over_time(begin, end, d, out, add):
+    """out[b] = sum_t d[t, b], or more by it if add: what a current that is constant in time gets back.
+
+    d (T, B, N), out (B, N).
+    """
+    last = d.shape[0] - 1
     for b in range(begin, end):
-        copy_row(d[d.shape[0] - 1, b], out[b])
-        for t in range(d.shape[0] - 2, -1, -1):
+        if not add:
+            copy_row(d[last, b], out[b])
+        for t in range(last if add else last - 1, -1, -1):
             for n in range(d.shape[2]):
                 out[b, n] += d[t, b, n]
 

@@ -1,6 +1,6 @@
 """Dropout: numbers left out at random, others for every step and sample.
 
-    (1) out[t, b, n] = k x[t, b, n],  k = 1/(1 - p) where random_bits(r, (t B + b) N + n) >= p 2^64, else 0
+    (1) out[t, b, n] = k x[t, b, n],  k = 1/(1 - p) where random_bits(r, ((t0 + t) B + b) N + n) >= p 2^64, else 0
                                       r = random_bits(key, call[0])
     (2) dx[t, b, n]  = k d[t, b, n]                    summed over t where x is constant in time
 
@@ -30,8 +30,8 @@ def add_kept(x, bits, stream, first, limit, scale, out):
             out[n] += scale * x[n] if kept else out.dtype.type(0)
 
 
-@kernel(lambda x, bits, key, call, limit, scale, out: out.shape[1], grain=BLOCK)
-def dropout_forward(begin, end, x, bits, key, call, limit, scale, out):
+@kernel(lambda x, bits, key, call, limit, scale, first, out: out.shape[1], grain=BLOCK)
+def dropout_forward(begin, end, x, bits, key, call, limit, scale, first, out):
     """Eq. (1).
 
     Parameters
@@ -41,30 +41,36 @@ def dropout_forward(begin, end, x, bits, key, call, limit, scale, out):
     key, limit : uint64                     limit is p 2^64
     call : (1,) uint64                      the number of the call
     scale : float                           1/(1 - p)
+    first : int                             t0: the first step's number
     out : (T, B, N) float                   written in full
     """
     steps, batch, n = out.shape
     stream = random_bits(key, call[0])
     for b in range(begin, end):
         for t in range(steps):
-            row, first = out[t, b], (t * batch + b) * n
+            row, number = out[t, b], ((first + t) * batch + b) * n
             row[:] = 0
             if x is not None:
-                add_kept(x[t if x.shape[0] > 1 else 0, b], NO_BITS, stream, first, limit, scale, row)
+                add_kept(x[t if x.shape[0] > 1 else 0, b], NO_BITS, stream, number, limit, scale, row)
             elif bits is not None:  # or there is none to compile for
-                add_kept(None, bits[t, b], stream, first, limit, scale, row)
+                add_kept(None, bits[t, b], stream, number, limit, scale, row)
 
 
-@kernel(lambda d, key, call, limit, scale, dx: dx.shape[1], grain=BLOCK)
-def dropout_backward(begin, end, d, key, call, limit, scale, dx):
-    """Eq. (2): d (T, B, N); dx (T, B, N) or (1, B, N) float, written in full; the others as in dropout_forward."""
+@kernel(lambda d, key, call, limit, scale, first, dx, add: dx.shape[1], grain=BLOCK)
+def dropout_backward(begin, end, d, key, call, limit, scale, first, dx, add):
+    """Eq. (2): d (T, B, N); dx (T, B, N) or (1, B, N) float, added to if add, else written in full.
+
+    The others are as in dropout_forward.
+    """
     steps, batch, n = d.shape
     stream = random_bits(key, call[0])
     for b in range(begin, end):
-        for t in range(dx.shape[0]):
-            dx[t, b] = 0
+        if not add:
+            for t in range(dx.shape[0]):
+                dx[t, b] = 0
         for t in range(steps - 1, -1, -1):
-            add_kept(d[t, b], NO_BITS, stream, (t * batch + b) * n, limit, scale, dx[t if dx.shape[0] > 1 else 0, b])
+            number, row = ((first + t) * batch + b) * n, dx[t if dx.shape[0] > 1 else 0, b]
+            add_kept(d[t, b], NO_BITS, stream, number, limit, scale, row)
 
 
 def next_call(counter, call):

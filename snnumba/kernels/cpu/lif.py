@@ -35,7 +35,7 @@ from .bits import add_all_rows, add_chosen, add_rows, keep_nonzero, pack_above, 
 from .conv import NO_BITS, correlate_sample
 from .dense import BLOCK, product
 
-ATAN, SUBTRACT = rules.ATAN, rules.SUBTRACT
+ATAN, SUBTRACT, WANTED, MORE = rules.ATAN, rules.SUBTRACT, rules.WANTED, rules.MORE
 lif_through_leak, nearest = rules.lif_through_leak, rules.nearest
 
 
@@ -205,32 +205,35 @@ def lif_backward(
     weight : None, (N,), (N, N) or conv_forward's float         V, W transposed, or flip's
     spk0 : None or (B, N) float                 for dweight, where the spikes before the first step need not be 0 and 1
     kind, a, b : int, float, float              the surrogate, see rules.py
-    learn : bool                                whether dbeta and dthreshold are wanted
+    learn : int                                 WANTED if dbeta and dthreshold are, plus MORE after later steps
     initial : bool                              whether dspk0 and dmem0 are
-    dcurrent : (T, B, N) float                  written in full: d
-    dspk0, dmem0 : (B, N) float                 overwritten; if initial, with dL/d(initial state)
-    dbeta, dthreshold : (ceil(B/BLOCK), N)      written in full if learn, one row a block of samples
-    dweight : None or (ceil(B/BLOCK), N)        written in full: dV of each block of samples
+    dcurrent : (T, B, N) float                  written in full: d; with MORE (T+1, B, N), d of the step after the last
+    dspk0, dmem0 : (B, N) float                 overwritten; if initial, with dL/d(initial state); with MORE, dspk0 is
+                                                what such a call left
+    dbeta, dthreshold : (ceil(B/BLOCK), N)      written in full, or with MORE added to, if WANTED; a row a block of
+                                                samples
+    dweight : None or (ceil(B/BLOCK), N)        the same whether WANTED or not: dV of each block of samples
     The others are as in lif_forward.
     """
     steps, batch, n = mem.shape
     spk_t, spk_b = dspk.shape[0] > 1, dspk.shape[1] >= batch
     mem_t, mem_b = dmem.shape[0] > 1, dmem.shape[1] >= batch
-    simple = reset == SUBTRACT and delay and kind == ATAN and not learn  # the default, as in lif_forward
+    simple = reset == SUBTRACT and delay and kind == ATAN and learn & WANTED == 0  # the default, as in lif_forward
     simple = simple and dmem.shape[0] == dmem.shape[1] == 1 and same(dmem[0, 0])
     simple = simple and same(beta) and same(threshold) and same(own_of(weight))
-    group = samples_together(n)
+    group, more = samples_together(n), learn & MORE != 0
     for first in range(begin, end, group):
         last = min(first + group, end)
-        dspk0[first:last] = 0
-        if learn:
+        if not more:
+            dspk0[first:last] = 0
+        if learn == WANTED:
             dbeta[first // BLOCK : (last - 1) // BLOCK + 1] = 0
             dthreshold[first // BLOCK : (last - 1) // BLOCK + 1] = 0
-        if dweight is not None:
+        if dweight is not None and not more:
             dweight[first // BLOCK : (last - 1) // BLOCK + 1] = 0
         for t in range(steps - 1, -1, -1):
             before = mem[t - 1] if t > 0 else mem0
-            after = dcurrent[t + 1] if t + 1 < steps else dspk0  # which is still 0
+            after = dcurrent[t + 1] if more or t + 1 < steps else dspk0  # which is still 0
             for r in range(first, last):
                 block = r // BLOCK
                 gs, gu, d = dspk[t * spk_t, r * spk_b], dmem[t * mem_t, r * mem_b], dcurrent[t, r]
@@ -243,7 +246,7 @@ def lif_backward(
                     adjoint_row(*rows, *each, winner, block, ATAN, a, b, SUBTRACT, True, d, None, None)
                 else:
                     each = gu, own_of(weight), beta, threshold
-                    if learn:
+                    if learn & WANTED:
                         learned = dbeta[block], dthreshold[block]
                         adjoint_row(*rows, *each, winner, block, kind, a, b, reset, delay, d, *learned)
                     else:
@@ -272,8 +275,8 @@ def lif_backward_with(function):
     return with_surrogate(lif_backward, globals(), function, adjoint_lanes, adjoint_row)
 
 
-@kernel(lambda spk0, spk, d, dweight: d.shape[1], grain=BLOCK)
-def one_to_one_backward(begin, end, spk0, spk, d, dweight):
+@kernel(lambda spk0, spk, d, dweight, add: d.shape[1], grain=BLOCK)
+def one_to_one_backward(begin, end, spk0, spk, d, dweight, add):
     """Eq. (12): dV of each block of samples.
 
     Parameters
@@ -281,9 +284,10 @@ def one_to_one_backward(begin, end, spk0, spk, d, dweight):
     spk0 : None or (B, N) float                 the spikes before the first step, where they need not be 0 and 1
     spk : (T+1, B, ceil(N/64)) uint64           as lif_forward left it
     d : (T, B, N) float
-    dweight : (ceil(B/BLOCK), N) float          written in full
+    dweight : (ceil(B/BLOCK), N) float          added to if add, else written in full
     """
-    dweight[begin // BLOCK : (end - 1) // BLOCK + 1] = 0
+    if not add:
+        dweight[begin // BLOCK : (end - 1) // BLOCK + 1] = 0
     for t in range(d.shape[0] - 1, -1, -1):
         for b in range(begin, end):
             add_fed_back(spk0, spk, d[t, b], t, b, dweight[b // BLOCK])

@@ -19,7 +19,7 @@ from .dense import BLOCK, product
 
 logistic, lstm_cell, lstm_output, nearest = rules.logistic, rules.lstm_cell, rules.lstm_output, rules.nearest
 lstm_reset, lstm_through_reset, lstm_adjoint = rules.lstm_reset, rules.lstm_through_reset, rules.lstm_adjoint
-lstm_dthreshold = rules.lstm_dthreshold
+lstm_dthreshold, WANTED, MORE = rules.lstm_dthreshold, rules.WANTED, rules.MORE
 
 
 @part
@@ -84,7 +84,7 @@ def cell_back_row(dspk, carry_c, a_h, gates, c, h, threshold, p, reset, learn, d
         i, f, g, o = gates[k], gates[n + k], gates[2 * n + k], gates[3 * n + k]
         through = p[k] * dspk[k]
         a = a_h[k] + through
-        if learn:
+        if learn & WANTED:
             dthreshold[k] += lstm_dthreshold(through, a, h[k], threshold[k], reset)
         a_q = lstm_through_reset(a, h[k], threshold[k], reset)
         squashed = math.tanh(lstm_cell(i, f, g, c[k]))
@@ -104,11 +104,13 @@ def lstm_backward(
     dspk, dsyn, dmem : (T, B, N) or (1, 1, N) float   the direct gradients, or those of all samples and steps
     weight : (4 N, N) float                      Whh transposed
     kind, a, b : int, float, float               the surrogate, see rules.py
-    learn : bool                                 whether dthreshold is wanted
+    learn : int                                  WANTED if dthreshold is, plus MORE after later steps
     surrogates : (ceil(B/BLOCK), N) float        to work in
     d : (T, B, 4 N) float                        written in full: dL/d(l7)
-    dsyn0, dmem0 : (B, N) float                  written in full: dL/d(initial state)
-    dthreshold : (ceil(B/BLOCK), N)              written in full if learn, one row a block of samples
+    dsyn0, dmem0 : (B, N) float                  written in full: dL/d(initial state); with MORE, what such a call
+                                                 left
+    dthreshold : (ceil(B/BLOCK), N)              written in full, or with MORE added to, if WANTED; a row a block of
+                                                 samples
     The others are as in lstm_forward.
     """
     spk_t, spk_b = dspk.shape[0] > 1, dspk.shape[1] > 1
@@ -118,9 +120,10 @@ def lstm_backward(
         last = min(first + BLOCK, end)
         block = first // BLOCK
         p = surrogates[block : block + 1]
-        dsyn0[first:last] = 0
-        dmem0[first:last] = 0
-        if learn:
+        if learn & MORE == 0:
+            dsyn0[first:last] = 0
+            dmem0[first:last] = 0
+        if learn == WANTED:
             dthreshold[block] = 0
         for t in range(mem.shape[0] - 1, -1, -1):
             c, h = (syn[t - 1], mem[t - 1]) if t > 0 else (syn0, mem0)

@@ -74,6 +74,11 @@ def fill(x: Array, value: Any) -> None:
     x.fill(value)
 
 
+def copy(x: Array, out: Array) -> None:
+    """out = x, both of this target, and of one shape and type."""
+    out[...] = x
+
+
 def outputs_first(x: Array) -> Array:
     """The view of an array whose last axis comes first."""
     view: Array = np.moveaxis(x, -1, 0)
@@ -160,4 +165,15 @@ def _references_when_free() -> tuple[int, int]:
 FREE = _references_when_free()
 
 
-__all__ = ["Workspace", "aligned", "as_array", "check_array", "fill", "from_host", "outputs_first", "to_host", "write"]
+__all__ = [
+    "Workspace",
+    "aligned",
+    "as_array",
+    "check_array",
+    "copy",
+    "fill",
+    "from_host",
+    "outputs_first",
+    "to_host",
+    "write",
+]

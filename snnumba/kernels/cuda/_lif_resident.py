@@ -19,6 +19,7 @@ from ._together import copy_four, number
 from .bits import bit, word_of
 
 spike, surrogate, lif_through_leak = rules.spike, rules.surrogate, rules.lif_through_leak
+WANTED, MORE = rules.WANTED, rules.MORE
 await_all = waiter(0)
 
 
@@ -186,6 +187,8 @@ def backward_resident(
         gs, gu = dspk[(steps - 1) * spk_t, r * spk_b, n], dmem[(steps - 1) * mem_t, r * mem_b, n]
         if weight is not None and weight.ndim == 1:
             one_to_one = weight[n]
+        if learn & MORE:
+            d, carry = dcurrent[steps, r, n], dspk0[r, n]
     begin, end = part_of(neurons, share, shares), part_of(neurons, share + 1, shares)
     await_all()
     for t in range(steps - 1, -1, -1):
@@ -220,9 +223,9 @@ def backward_resident(
                         carry = add_row(ds[turn + begin : turn + end], floats[begin * neurons :], neurons, n, zero)
                     carry = added_up(values, thread, stacked, carry)
     if alive:
-        if learn:
-            dbeta[r, n] = dbeta_here
-            dthreshold[r, n] = dthreshold_here
+        if learn & WANTED:
+            dbeta[r, n] = dbeta_here + (dbeta[r, n] if learn & MORE else zero)
+            dthreshold[r, n] = dthreshold_here + (dthreshold[r, n] if learn & MORE else zero)
         if initial:
             dspk0[r, n] = carry
             dmem0[r, n] = decay * lif_through_leak(d, after, theta, reset)

@@ -22,6 +22,7 @@ from ._together import WARP, four, number, put_four, put_number, receive, send, 
 from .bits import word_bit
 
 spike, surrogate, lif_through_leak = rules.spike, rules.surrogate, rules.lif_through_leak
+WANTED, MORE = rules.WANTED, rules.MORE
 
 THREADS, TERMS, EACH = (16, 4, 8) if SIMULATED else (256, 16, 8)
 HELD = TERMS * EACH  # numbers of the matrix that a thread keeps
@@ -238,6 +239,8 @@ def backward_spread(
         after, decay, theta = number(mem, now + e), beta[n], threshold[n]
         m, u = number(potential, now + e), number(mem, now - batch * neurons + e) if steps > 1 else number(mem0, e)
         gs, gu = number(dspk, now * spk_t + of_spk), number(dmem, now * mem_t + of_mem)
+        if learn & MORE:
+            d, carry = number(dcurrent, steps * batch * neurons + e), number(dspk0, e)
     for t in range(steps - 1, -1, -1):
         next_m = next_u = next_gs = next_gu = zero
         if alive:
@@ -273,9 +276,9 @@ def backward_spread(
         if alive:
             put_number(dspk0, e, add_up(sums, s * SUMS + c))
             put_number(dmem0, e, decay * lif_through_leak(d, after, theta, reset))
-    if alive and learn:
-        put_number(dbeta, e, dbeta_here)
-        put_number(dthreshold, e, dthreshold_here)
+    if alive and learn & WANTED:
+        put_number(dbeta, e, dbeta_here + (number(dbeta, e) if learn & MORE else zero))
+        put_number(dthreshold, e, dthreshold_here + (number(dthreshold, e) if learn & MORE else zero))
     if lane == 0 and high == 0 and column == 0:
         put_number(words, 2 * half + group, sent + np.uint64(steps + 1))
 

@@ -14,6 +14,7 @@ from .bits import bit, is_set, lowest, word_of
 from .conv import correlate
 
 spike, surrogate, lif_through_leak = rules.spike, rules.surrogate, rules.lif_through_leak
+WANTED, MORE = rules.WANTED, rules.MORE
 
 STRIDE = 4 if SIMULATED else 256  # the threads of a block
 ONE_EACH = (STRIDE,)
@@ -141,7 +142,8 @@ def backward_striding(
             u = mem[t - 1, r, n] if t > 0 else mem0[r, n]
             won = zero if inhibition and n != place else one
             a_s, next_d = dspk[t * spk_t, r * spk_b, n], zero
-            if t + 1 < steps:
+            more = t + 1 < steps or learn & MORE > 0
+            if more:
                 next_d = dcurrent[t + 1, r, n]
                 a_s += fed_back(dcurrent[t + 1, r], no_bits, weight, window, n, zero)
             h = surrogate(m - threshold[n], kind, a, b) * won
@@ -150,9 +152,9 @@ def backward_striding(
                 a_s, gu, next_d, m, u, mem[t, r, n], beta[n], threshold[n], won, h, reset, delay
             )
             dcurrent[t, r, n] = d
-            if learn:
-                dbeta[r, n] = of_beta + (dbeta[r, n] if t + 1 < steps else zero)
-                dthreshold[r, n] = of_threshold + (dthreshold[r, n] if t + 1 < steps else zero)
+            if learn & WANTED:
+                dbeta[r, n] = of_beta + (dbeta[r, n] if more else zero)
+                dthreshold[r, n] = of_threshold + (dthreshold[r, n] if more else zero)
         cuda.syncthreads()
     if initial:
         for n in range(thread, neurons, stride):

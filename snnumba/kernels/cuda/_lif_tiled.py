@@ -10,6 +10,7 @@ from ._tile import COUNT, LEFT, RIGHT, SUMS, TILE, multiply_tile, place
 from .bits import word_bit
 
 spike, surrogate, lif_through_leak = rules.spike, rules.surrogate, rules.lif_through_leak
+WANTED, MORE = rules.WANTED, rules.MORE
 
 
 @elementwise(lambda bits: bits.size)
@@ -60,7 +61,7 @@ def backward_tile(
     row, column = TILE * cuda.blockIdx.x, TILE * cuda.blockIdx.y
     steps, batch, neurons = mem.shape
     zero, one = mem.dtype.type(0), mem.dtype.type(1)
-    first = t + 1 == steps
+    first = t + 1 == steps and learn & MORE == 0
     after = t if first else t + 1
     multiply_tile(
         dcurrent[after], no_bits, weight, batch, row, column, 0, 0 if first else neurons, left, right, sums
@@ -79,7 +80,7 @@ def backward_tile(
                 a_s, gu, next_d, m, u, mem[t, r, n], beta[n], threshold[n], one, h, reset, delay
             )
             dcurrent[t, r, n] = d
-            if learn:
+            if learn & WANTED:
                 dbeta[r, n] = of_beta + (zero if first else dbeta[r, n])
                 dthreshold[r, n] = of_threshold + (zero if first else dthreshold[r, n])
 

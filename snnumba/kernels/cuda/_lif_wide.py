@@ -32,6 +32,7 @@ from ._together import (
 )
 
 surrogate, lif_through_leak = rules.surrogate, rules.lif_through_leak
+WANTED, MORE = rules.WANTED, rules.MORE
 
 SIDE, GROUPS, CHUNK = (1, 8, 4) if SIMULATED else (4, 16, 8)  # threads along a tile; groups; terms at a time
 TILE, HALF = 8 * SIDE, 4 * SIDE
@@ -234,7 +235,10 @@ def backward_wide(
     for k in range(EACH):
         after[k] = d[k] = of_beta[k] = of_theta[k] = zero
         if n < neurons and r + every * k < batch:
-            after[k] = number(mem, ((steps - 1) * batch + r + every * k) * neurons + n)
+            at = (r + every * k) * neurons + n
+            after[k] = number(mem, (steps - 1) * batch * neurons + at)
+            if learn & MORE:
+                d[k] = number(dcurrent, steps * batch * neurons + at)
     for t in range(steps - 1, -1, -1):
         for k in range(EACH):
             m[k] = u[k] = gs[k] = gu[k] = h[k] = zero
@@ -254,6 +258,8 @@ def backward_wide(
                 a_s = gs[k]
                 if t + 1 < steps:
                     a_s += add_up(room, row + every * k, c)
+                elif learn & MORE:
+                    a_s += number(dspk0, (r + every * k) * neurons + n)
                 d[k], beta_here, theta_here = adjoint(
                     a_s, gu[k], d[k], m[k], u[k], after[k], decay, theta, one, h[k], reset, delay
                 )
@@ -277,6 +283,6 @@ def backward_wide(
             if initial:
                 put_number(dspk0, at, add_up(room, row + every * k, c))
                 put_number(dmem0, at, decay * lif_through_leak(d[k], after[k], theta, reset))
-            if learn:
-                put_number(dbeta, at, of_beta[k])
-                put_number(dthreshold, at, of_theta[k])
+            if learn & WANTED:
+                put_number(dbeta, at, of_beta[k] + (number(dbeta, at) if learn & MORE else zero))
+                put_number(dthreshold, at, of_theta[k] + (number(dthreshold, at) if learn & MORE else zero))

@@ -17,6 +17,7 @@ from .bits import bit, word_bit
 logistic, lstm_cell, lstm_output, nearest = rules.logistic, rules.lstm_cell, rules.lstm_output, rules.nearest
 lstm_reset, lstm_through_reset, lstm_adjoint = rules.lstm_reset, rules.lstm_through_reset, rules.lstm_adjoint
 lstm_dthreshold, spike, surrogate = rules.lstm_dthreshold, rules.spike, rules.surrogate
+WANTED, MORE = rules.WANTED, rules.MORE
 
 
 @part
@@ -97,9 +98,10 @@ def backward_together(
     thread, stride, r = cuda.threadIdx.x, cuda.blockDim.x, cuda.blockIdx.x
     zero, one = mem.dtype.type(0), mem.dtype.type(1)
     for n in range(thread, size, stride):
-        dsyn0[r, n] = zero
-        dmem0[r, n] = zero
-        if learn:
+        if learn & MORE == 0:
+            dsyn0[r, n] = zero
+            dmem0[r, n] = zero
+        if learn == WANTED:
             dthreshold[r, n] = zero
     for t in range(steps - 1, -1, -1):
         best, place = zero, -1
@@ -118,7 +120,7 @@ def backward_together(
                 gs, dsyn0[r, n] + gc, dmem0[r, n] + gh, gates[t, r], n, size, c, h, threshold[n], p, reset, d[t, r]
             )
             dsyn0[r, n] = a_c
-            if learn:
+            if learn & WANTED:
                 dthreshold[r, n] += of_threshold
         cuda.syncthreads()
         for n in range(thread, size, stride):
@@ -158,7 +160,7 @@ def backward_step(
     r, n = divmod(cuda.grid(1), size)
     if r < batch:
         zero = mem.dtype.type(0)
-        last = t + 1 == steps
+        last = t + 1 == steps and learn & MORE == 0
         p = surrogate(mem[t, r, n] - threshold[n], kind, a, b)
         c = syn[t - 1, r, n] if t > 0 else syn0[r, n]
         h = mem[t - 1, r, n] if t > 0 else mem0[r, n]
@@ -168,5 +170,5 @@ def backward_step(
             direct(dspk, t, r, n), a_c, a_h, gates[t, r], n, size, c, h, threshold[n], p, reset, d[t, r]
         )
         dsyn0[r, n] = a_c
-        if learn:
+        if learn & WANTED:
             dthreshold[r, n] = of_threshold + (zero if last else dthreshold[r, n])

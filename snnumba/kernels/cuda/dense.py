@@ -190,14 +190,17 @@ def find_active(x, active):
         pack_nonzero.launch(active.shape, min(64, THREADS), x, active)
 
 
-@elementwise(lambda d, out: out.size)
-def sum_over_time(d, out):
-    """out[b] = sum_t d[t, b]: what a current that is constant in time gets back; d (T, B, N), out (B, N)."""
+@elementwise(lambda d, out, add: out.size)
+def sum_over_time(d, out, add):
+    """out[b] = sum_t d[t, b], or more by it if add: what a current that is constant in time gets back.
+
+    d (T, B, N), out (B, N).
+    """
     i = cuda.grid(1)
     if i < out.size:
         b, n = divmod(i, out.shape[1])
-        total = d[0, b, n]
-        for t in range(1, d.shape[0]):
+        total = out[b, n] if add else d.dtype.type(0)
+        for t in range(d.shape[0] - 1, -1, -1):
             total += d[t, b, n]
         out[b, n] = total
 

@@ -19,13 +19,14 @@ from functools import cache
 from types import SimpleNamespace
 
 from . import _lif_events, _lif_resident, _lif_spread, _lif_striding, _lif_tiled, _lif_wide
-from ._driver import blocks, cuda, elementwise
+from ._driver import blocks, cuda, elementwise, rules
 from ._lif import with_surrogate
 from ._tile import SQUARE, TILE
 from .bits import is_set, no_bits, num_words
 from .conv import by_taps
 from .dense import find_active, product
 
+MORE = rules.MORE
 MOST_SHARED = 227 << 10  # bytes of shared memory of a block, on sm_90
 MOST_TOGETHER = 512  # neurons that a block takes one a thread
 STRETCH = 128  # of neurons that do not depend on each other: a multiple of 64, so that blocks write whole words
@@ -187,28 +188,29 @@ def _backward(kernels):
         weight : None, (N,), (N, N) or conv_forward's float         V, W transposed, or flip's
         spk0 : None or (B, N) float                 as in one_to_one_backward, for dweight
         kind, a, b : int, float, float              the surrogate, see rules.py
-        learn : bool                                whether dbeta and dthreshold are wanted
+        learn : int                                 WANTED if dbeta and dthreshold are, plus MORE after later steps
         initial : bool                              whether dspk0 and dmem0 are
-        dcurrent : (T, B, N) float                  written in full: d
-        dspk0, dmem0 : (B, N) float                 written in full if initial: dL/d(initial state)
-        dbeta, dthreshold : (B, N) float            written in full if learn
-        dweight : None or (B, N) float              written in full: dV of each sample
+        dcurrent : (T, B, N) float                  written in full: d; with MORE (T+1, B, N), d of the step after
+        dspk0, dmem0 : (B, N) float                 written in full if initial: dL/d(initial state); with MORE, dspk0 is
+                                                    what such a call left
+        dbeta, dthreshold : (B, N) float            written in full, or with MORE added to, if WANTED
+        dweight : None or (B, N) float              the same whether WANTED or not: dV of each sample
         The others are as in lif_forward.
         """
         steps, batch, neurons = mem.shape
         inhibition = winner is not None
         shape = Shape(weight, inhibition, mem)
-        known, rules = (mem0, mem, potential), (kind, a, b, reset, delay, learn)
+        known, options = (mem0, mem, potential), (kind, a, b, reset, delay, learn)
         made = initial, dcurrent, dspk0, dmem0, dbeta, dthreshold
         if shape.possible:
             kernels.backward_resident.launch(
-                shape.grid, shape.block, dspk, dmem, weight, beta, threshold, inhibition, *known, *rules, *made,
+                shape.grid, shape.block, dspk, dmem, weight, beta, threshold, inhibition, *known, *options, *made,
                 shared=shape.shared,
             )  # fmt: skip
         elif shape.tiled and (wide := _lif_wide.Wide(weight, mem)).chosen:
             for first, grid in wide.launches:
                 kernels.backward_wide.launch(
-                    grid, _lif_wide.THREADS, first, wide.rows, dspk, dmem, weight, beta, threshold, *known, *rules,
+                    grid, _lif_wide.THREADS, first, wide.rows, dspk, dmem, weight, beta, threshold, *known, *options,
                     *wide.room(), *made, shared=wide.shared, together=True,
                 )  # fmt: skip
         elif shape.tiled and (spread := _lif_spread.Spread(weight, mem)).possible:
@@ -216,13 +218,13 @@ def _backward(kernels):
             for first, grid in spread.launches:
                 kernels.backward_spread.launch(
                     grid, spread.block, first, spread.samples, spread.rows, dspk, dmem, weight, beta,
-                    threshold, *known, *rules, words, *made, shared=spread.shared, together=True,
+                    threshold, *known, *options, words, *made, shared=spread.shared, together=True,
                 )  # fmt: skip
         elif shape.tiled:
             grid, words = (blocks(batch, TILE), blocks(neurons, TILE)), no_bits()[0]
             for t in range(steps - 1, -1, -1):
                 kernels.backward_tile.launch(
-                    grid, SQUARE, t, dspk, dmem, words, weight, beta, threshold, *known, *rules, dcurrent, dbeta,
+                    grid, SQUARE, t, dspk, dmem, words, weight, beta, threshold, *known, *options, dcurrent, dbeta,
                     dthreshold,
                 )  # fmt: skip
             if initial:
@@ -231,10 +233,10 @@ def _backward(kernels):
         else:
             kernels.backward_striding.launch(
                 batch, _lif_striding.STRIDE, dspk, dmem, for_striding(weight), window, no_bits()[0, 0], beta,
-                threshold, inhibition, *known, *rules, *made,
+                threshold, inhibition, *known, *options, *made,
             )  # fmt: skip
         if dweight is not None:
-            one_to_one_backward(spk0, spk, dcurrent, dweight)
+            one_to_one_backward(spk0, spk, dcurrent[:steps], dweight, learn & MORE > 0)
 
     return lif_backward
 
@@ -255,8 +257,8 @@ def lif_backward_with(function):
     return _backward(with_surrogate(BACKWARD, function))
 
 
-@elementwise(lambda spk0, spk, d, dweight: dweight.size)
-def one_to_one_backward(spk0, spk, d, dweight):
+@elementwise(lambda spk0, spk, d, dweight, add: dweight.size)
+def one_to_one_backward(spk0, spk, d, dweight, add):
     """Eq. (12): dV of each sample.
 
     Parameters
@@ -264,14 +266,14 @@ def one_to_one_backward(spk0, spk, d, dweight):
     spk0 : None or (B, N) float                 the spikes before the first step, where they need not be 0 and 1
     spk : (T+1, B, ceil(N/64)) uint64           as lif_forward left it
     d : (T, B, N) float
-    dweight : (B, N) float                      written in full
+    dweight : (B, N) float                      added to if add, else written in full
     """
     i = cuda.grid(1)
     if i < dweight.size:
         b, n = divmod(i, dweight.shape[1])
-        total = d.dtype.type(0)
+        total = dweight[b, n] if add else d.dtype.type(0)
         if spk0 is not None:
-            total = spk0[b, n] * d[0, b, n]
+            total += spk0[b, n] * d[0, b, n]
         for t in range(0 if spk0 is None else 1, d.shape[0]):
             if is_set(spk[t, b], n):
                 total += d[t, b, n]

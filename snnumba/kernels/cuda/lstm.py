@@ -69,11 +69,12 @@ def _backward(kernels):
         dspk, dsyn, dmem : (T, B, N) or (1, 1, N) float   the direct gradients, or those of all samples and steps
         weight : (4 N, N) float                      Whh transposed
         kind, a, b : int, float, float               the surrogate, see rules.py
-        learn : bool                                 whether dthreshold is wanted
+        learn : int                                  WANTED if dthreshold is, plus MORE after later steps
         surrogates :                                 not used
         d : (T, B, 4 N) float                        written in full: dL/d(l7)
-        dsyn0, dmem0 : (B, N) float                  written in full: dL/d(initial state)
-        dthreshold : (B, N) float                    written in full if learn
+        dsyn0, dmem0 : (B, N) float                  written in full: dL/d(initial state); with MORE, what such a call
+                                                     left
+        dthreshold : (B, N) float                    written in full, or with MORE added to, if WANTED
         The others are as in lstm_forward.
         """
         steps, batch, size = mem.shape

@@ -69,6 +69,19 @@ def fill(x: Any, value: Any) -> None:
     fill_row(x.reshape(x.size), value)
 
 
+@elementwise(lambda row, out: row.shape[0])
+def copy_row(row, out):
+    """copy, of a row."""
+    i = cuda.grid(1)
+    if i < row.shape[0]:
+        out[i] = row[i]
+
+
+def copy(x: Any, out: Any) -> None:
+    """out = x, both of this target, and of one shape and type."""
+    copy_row(x.reshape(x.size), out.reshape(out.size))
+
+
 def outputs_first(x: Any) -> Any:
     """The view of an array whose last axis comes first."""
     return moved(x, (x.ndim - 1, *range(x.ndim - 1)))
@@ -156,6 +169,7 @@ __all__ = [
     "aligned",
     "as_array",
     "check_array",
+    "copy",
     "fill",
     "free_memory",
     "from_host",
