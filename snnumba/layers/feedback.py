@@ -166,7 +166,8 @@ def _fed_back(layer: Neurons) -> list[tuple[Array | None, Array, Array]]:
     bits, spk0, d = (layer._tape[name] for name in ("bits", "spk0", "dcurrent"))
     if spk0 is None:
         return [(None, bits[:-1], d)]
-    return [(spk0.reshape(1, *spk0.shape), bits[:1], d[:1]), (None, bits[1:-1], d[1:])]
+    both = [(spk0.reshape(1, *spk0.shape), bits[:1], d[:1]), (None, bits[1:-1], d[1:])]
+    return both[: len(d)]
 
 
 class LayerFeedback(Feedback):
