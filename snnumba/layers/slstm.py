@@ -357,7 +357,8 @@ class SLSTM(Spiking):
         learn(tape["x"], tape["active"], tape["dcurrent"], weights[0], dbias, add)
         mem, before, d = tape["mem"], tape["before"], tape["d"]
         learn(tape["mem0"].reshape(mem[:1].shape), before[:1], d[:1], weights[1], unused, add)
-        learn(mem[:-1], before[1:], d[1:], weights[1], unused, True)
+        if len(d) > 1:
+            learn(mem[:-1], before[1:], d[1:], weights[1], unused, True)
 
     def _finish_back(self, add: bool = False) -> None:
         self._learn("threshold", "dthreshold", add)
