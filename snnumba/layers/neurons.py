@@ -89,7 +89,7 @@ class Neurons(Spiking):
         """Spikes and membranes at all steps, from checked arrays; shapes as in forward of the layers."""
         self._build()
         current = self._kernels.as_array("current", current)
-        if not 2 <= current.ndim <= 5:
+        if self.in_shape is None and not 2 <= current.ndim <= 5:
             raise ValueError(f"current must be (T, B, N) or (T, B, C, H, W), or without B; got {current.shape}")
         batched = current.ndim in (3, 5)
         sample = self.in_shape or current.shape[1 + batched :]
