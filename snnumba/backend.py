@@ -3,6 +3,7 @@
 from types import ModuleType
 from typing import Any
 
+from .checks import check_choice
 from .kernels import cpu
 
 DEVICES = ("cpu", "cuda")
@@ -26,26 +27,23 @@ def load(device: str, precision: str = "fp32") -> ModuleType:
     >>> load("cpu").__name__
     'snnumba.kernels.cpu'
     """
-    if precision not in PRECISIONS:
-        raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}; got {precision!r}")
-    if device == "cpu":
+    check_choice("precision", precision, PRECISIONS)
+    if check_choice("device", device, DEVICES) == "cpu":
         if precision != "fp32":
             raise ValueError(f'precision must be "fp32" on the CPU; got {precision!r}')
         return cpu
-    if device == "cuda":
-        try:
-            from .kernels import cuda
-        except ImportError as error:
-            raise ValueError(MISSING.format(f"a package is missing ({error})")) from None
-        missing = cuda.what_is_missing()
-        if missing:
-            raise ValueError(MISSING.format(missing))
-        if precision == "tf32":
-            from .kernels.cuda import tf32
+    try:
+        from .kernels import cuda
+    except ImportError as error:
+        raise ValueError(MISSING.format(f"a package is missing ({error})")) from None
+    missing = cuda.what_is_missing()
+    if missing:
+        raise ValueError(MISSING.format(missing))
+    if precision == "tf32":
+        from .kernels.cuda import tf32
 
-            return tf32
-        return cuda
-    raise ValueError(f"device must be one of {', '.join(DEVICES)}; got {device!r}")
+        return tf32
+    return cuda
 
 
 def of(x: Any) -> ModuleType:

@@ -5,18 +5,18 @@ described in data/README.md; images that do not fit into memory stay there (stre
 """
 
 import math
-import numbers
-import operator
 import os
 import zlib
 from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 
+from .checks import as_array, check_flag, check_number
 from .kernels.cpu import batch as kernels
+from .layers.base import MOST, check_dtype
 
 Array = npt.NDArray[Any]
 
@@ -30,6 +30,7 @@ Layout = tuple[tuple[int, ...], npt.DTypeLike]  # the shape and the type of an a
 Batches = Generator[tuple[Array, Array], None, None]
 
 
+@runtime_checkable
 class Samples(Protocol):
     """What a Loader hands out in batches: a Dataset, or a RegressionDataset of another kind of target.
 
@@ -121,24 +122,24 @@ class Dataset(Samples):
         flatten: bool = True,
         dtype: npt.DTypeLike = "float32",
     ) -> None:
-        images, labels = np.asarray(images), np.asarray(labels)
+        images, labels = as_array("images", images), as_array("labels", labels)
         check_shapes(images, labels)
         self.name = name
-        self.dtype = np.dtype(dtype)
-        if self.dtype not in (np.float32, np.float64):
-            raise ValueError(f"dtype must be float32 or float64; got {dtype!r}")
+        self.dtype = check_dtype(dtype) or np.dtype("float32")
         self.classes = class_names(classes, labels)
         self.num_classes = len(self.classes)
         self.labels = np.ascontiguousarray(labels, np.int64)
 
-        unit = 255 if scale and images.dtype == np.uint8 else 1
-        self.normal = tuple(map(self.dtype.type, (unit, _number("mean", mean), _number("std", std))))
+        unit = 255 if check_flag("scale", scale) and images.dtype == np.uint8 else 1
+        shift = {"mean": mean, "std": std}
+        self.normal = tuple(map(self.dtype.type, (unit, *(check_number(k, x, self.dtype) for k, x in shift.items()))))
         if self.normal[2] <= 0:
             raise ValueError(f"std must be above 0; got {std}")
 
-        self._planes = transformed(images, self.dtype, resize, grayscale)
+        self._planes = transformed(images, self.dtype, resize, check_flag("grayscale", grayscale))
         self._rows: Array = self._planes.reshape(len(images), -1)
-        self.sample_shape: tuple[int, ...] = self._rows.shape[1:] if flatten else self._planes.shape[1:]
+        rows = check_flag("flatten", flatten)
+        self.sample_shape: tuple[int, ...] = self._rows.shape[1:] if rows else self._planes.shape[1:]
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -217,11 +218,13 @@ class Loader:
         seed: int = 0,
         drop_last: bool = True,
     ) -> None:
+        if not isinstance(dataset, Samples):
+            raise TypeError(f"dataset must be a Dataset or a RegressionDataset; got {dataset!r}")
         self.dataset = dataset
         self.batch_size = _whole("batch_size", batch_size, least=1)
-        self.shuffle = shuffle
+        self.shuffle = check_flag("shuffle", shuffle)
         self.seed = _whole("seed", seed, least=0)
-        self.drop_last = drop_last
+        self.drop_last = check_flag("drop_last", drop_last)
         self.epoch = 0  # passes begun
         if drop_last and batch_size > len(dataset):
             raise ValueError(
@@ -370,13 +373,17 @@ def _check_alike(train: Dataset, test: Dataset) -> None:
 
 def class_names(classes: Sequence[str] | None, labels: Array) -> tuple[str, ...]:
     """Names of the classes, made up where there are none, once every label is known to have one."""
-    if isinstance(classes, str) or (classes is not None and not len(classes)):
+    try:
+        names = None if classes is None else () if isinstance(classes, str) else tuple(map(str, classes))
+    except TypeError:
+        names = ()
+    if names == ():
         raise ValueError(f"classes must be a sequence of names; got {classes!r}")
-    most = MAX_UNNAMED if classes is None else len(classes)
+    most = MAX_UNNAMED if names is None else len(names)
     wrong = np.flatnonzero((labels < 0) | (labels >= most))
     if wrong.size:
-        raise ValueError(f"labels[{wrong[0]}] must be from 0 to {most - 1}; got {labels[wrong[0]]}")
-    return tuple(map(str, range(int(labels.max()) + 1) if classes is None else classes))
+        raise ValueError(f"labels[{wrong[0]}] must be from 0 to {most - 1}; got {labels[wrong[0]]} of {most} classes")
+    return tuple(map(str, range(int(labels.max()) + 1))) if names is None else names
 
 
 def transformed(
@@ -406,7 +413,7 @@ def _check_finite(images: Array, dtype: np.dtype[Any], first: int) -> None:
 
 def check_indices(indices: npt.ArrayLike, samples: int) -> npt.NDArray[np.int64]:
     """indices as (B,) int64 in [0, samples)."""
-    picked = np.asarray(indices)
+    picked = as_array("indices", indices)
     if picked.ndim != 1 or picked.dtype.kind not in "iu":
         raise TypeError(f"indices must be (B,) integers; got {picked.dtype} {picked.shape}")
     if picked.size and not (picked.min() >= 0 and picked.max() < samples):
@@ -428,20 +435,13 @@ def check_out(out: tuple[Array, Array] | None, layouts: tuple[Layout, Layout]) -
 
 def _whole(name: str, value: Any, least: int) -> int:
     """`value` as an int of at least `least`."""
-    if isinstance(value, bool) or not hasattr(value, "__index__"):
+    if isinstance(value, bool) or not isinstance(value, int | np.integer):
         raise TypeError(f"{name} must be a whole number; got {value!r}")
     if value < least:
         raise ValueError(f"{name} must be at least {least}; got {value}")
-    return operator.index(value)
-
-
-def _number(name: str, value: Any) -> float:
-    """`value` as a finite float."""
-    if not isinstance(value, numbers.Real):
-        raise TypeError(f"{name} must be a number; got {value!r}")
-    if not math.isfinite(value):
-        raise ValueError(f"{name} must be finite; got {value}")
-    return float(value)
+    if value > MOST:
+        raise ValueError(f"{name} must be at most {MOST}; got {value}")
+    return int(value)
 
 
 def _resized(planes: Array, size: int | tuple[int, int]) -> Array:

@@ -274,7 +274,7 @@ class Network:
         >>> net.forward(np.ones((1, 2), np.float32), record="count")
         array([[7., 4.]], dtype=float32)
         """
-        if record not in (None, *RECORDS):
+        if record is not None and not (isinstance(record, str) and record in RECORDS):
             raise ValueError(f"record must be one of {', '.join(RECORDS)}, or None; got {record!r}")
         steps = self.num_steps if num_steps is None else check_size("num_steps", num_steps)
         kernels = self._kernels

@@ -322,7 +322,7 @@ def clip_grad_norm(net: Network, max_norm: float) -> float:
     >>> net.gradients["0.recurrent.bias"]
     array([0.79999983], dtype=float32)
     """
-    if max_norm != math.inf:
+    if not (isinstance(max_norm, float | np.floating) and max_norm == math.inf):
         max_norm = _check_number("max_norm", max_norm)
     kernels = check_net(net)._kernels
     norm = net._work.empty("norm", (1,), np.float64)
@@ -350,8 +350,8 @@ def clip_grad_value(net: Network, value: float) -> None:
     >>> net.gradients["0.recurrent.bias"]
     array([-0.5], dtype=float32)
     """
-    limit = _check_number("value", value)
-    backend.load(check_net(net).device).clip(net.gradient_vector, net.dtype.type(limit))
+    limit = min(_check_number("value", value), float(np.finfo(check_net(net).dtype).max))
+    backend.load(net.device).clip(net.gradient_vector, net.dtype.type(limit))
 
 
 class Schedule(_Configured):

@@ -18,6 +18,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from .checks import check_flag, is_finite
+
 # q for each number of bits, 0.95 above: snnTorch's.
 MULTIPLIERS = {1: 0.05, 2: 0.1, 3: 0.3, 4: 0.5, 5: 0.7, 6: 0.9, 7: 0.925}
 MOST_BITS = 16
@@ -77,13 +79,14 @@ def state_quant(
     >>> state_quant(num_bits=2, upper_limit=0.5).levels
     (-1.0, -0.16666666666666663, 0.6666666666666667, 1.5)
     """
+    uniform, thr_centered = check_flag("uniform", uniform), check_flag("thr_centered", thr_centered)
     if isinstance(num_bits, bool) or not isinstance(num_bits, int) or not 1 <= num_bits <= MOST_BITS:
         raise ValueError(f"num_bits must be an integer from 1 to {MOST_BITS}; got {num_bits!r}")
     for name, number in (("threshold", threshold), ("multiplier", 1 if multiplier is None else multiplier)):
-        if not (math.isfinite(number) and number > 0):
+        if not (is_finite(number) and number > 0):
             raise ValueError(f"{name} must be a finite number above 0; got {number!r}")
     for name, number in (("lower_limit", lower_limit), ("upper_limit", upper_limit)):
-        if not (math.isfinite(number) and number >= 0):
+        if not (is_finite(number) and number >= 0):
             raise ValueError(f"{name} must be a finite number of at least 0; got {number!r}")
     count = 2**num_bits
     low, high = -threshold * (1 + lower_limit), threshold * (1 + upper_limit)

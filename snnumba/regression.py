@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from .checks import as_array
 from .datasets import Layout, Samples, check_indices, check_out
 from .layers.base import Array, check_dtype, check_finite
 
@@ -107,7 +108,7 @@ class RegressionDataset(Samples):
 
 
 def _numbers(name: str, x: Any, dtype: np.dtype[Any], axes: Sequence[int], wanted: str) -> Array:
-    array = np.asarray(x)
+    array = as_array(name, x)
     if array.ndim not in axes or array.size == 0:
         raise ValueError(f"{name} must be {wanted}, not empty; got {array.shape}")
     return np.ascontiguousarray(check_finite(name, array, dtype))

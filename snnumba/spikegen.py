@@ -16,15 +16,15 @@ to even. Semantics of snnTorch 1.0's spikegen; its codes of targets are the busi
 Source: Eshraghian et al. 2023, arXiv:2109.12894.
 """
 
-import math
-from numbers import Real
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from .layers.base import Array, check_size
+from .checks import as_array, check_flag, check_number
+from .layers.base import Array, check_seed, check_size
 
+LATEST = 2.0**62  # a step that no run comes to
 EPSILON = 1e-7  # a value at the threshold would never come to it
 
 
@@ -64,16 +64,17 @@ def rate(
            [0., 1.],
            [0., 1.]], dtype=float32)
     """
-    x = _check_data(data, time=time_var_input)
+    x = _check_data(data, time=check_flag("time_var_input", time_var_input))
     if time_var_input == (num_steps is not None):
         raise ValueError(
             f"num_steps must be given where data has no time axis, and only there; "
             f"got num_steps={num_steps} and time_var_input={time_var_input}"
         )
-    gain, offset = _check_number("gain", gain), _check_number("offset", offset)
+    gain, offset = check_number("gain", gain), check_number("offset", offset)
     steps, start = _check_steps(num_steps, first_spike_time)
     shape = x.shape if steps is None else (steps, *x.shape)
-    spk = (np.random.default_rng(seed).random(shape, x.dtype) < gain * x + offset).astype(x.dtype)  # in [0, 1): (1)
+    rng = seed if isinstance(seed, np.random.Generator) else np.random.default_rng(check_seed(seed))
+    spk = (rng.random(shape, x.dtype) < gain * x + offset).astype(x.dtype)  # in [0, 1): (1)
     if time_var_input:
         return np.concatenate([np.zeros((start, *shape[1:]), x.dtype), spk])
     spk[:start] = 0
@@ -122,9 +123,11 @@ def latency(
            [1., 0., 0.]], dtype=float32)
     """
     x = _check_data(data)
+    flags = {"clip": clip, "normalize": normalize, "linear": linear, "bypass": bypass}
+    clip, normalize, linear, bypass = (check_flag(name, flag) for name, flag in flags.items())
     if x.min() < 0 or x.max() > 1:
         raise ValueError(f"data must lie in [0, 1]; got [{x.min()}, {x.max()}]")
-    threshold, tau = _check_number("threshold", threshold), _check_number("tau", tau)
+    threshold, tau = check_number("threshold", threshold), check_number("tau", tau, x.dtype)
     if not 0 < threshold < 1:
         raise ValueError(f"threshold must lie between 0 and 1; got {threshold}")
     if not tau > 0:
@@ -144,7 +147,7 @@ def latency(
         delay = tau * np.log(y / (y - threshold))
         if normalize and steps is not None:
             delay = delay * (steps - 1 - start) / (delay.max() or 1)  # (3)
-    times = np.rint(delay + start).astype(np.int64)
+    times = np.rint(np.minimum(delay + start, LATEST)).astype(np.int64)
     last = int(times.max())
     if steps is None:
         steps = last + 1
@@ -180,7 +183,8 @@ def delta(data: npt.ArrayLike, threshold: float = 0.1, padding: bool = False, of
     array([ 0.,  1., -1.,  1.,  0.], dtype=float32)
     """
     x = _check_data(data, time=True)
-    threshold = _check_number("threshold", threshold)
+    padding, off_spike = check_flag("padding", padding), check_flag("off_spike", off_spike)
+    threshold = check_number("threshold", threshold)
     if threshold < 0:
         raise ValueError(f"threshold must be at least 0; got {threshold}")
     change = np.diff(x, axis=0, prepend=x[:1] if padding else np.zeros_like(x[:1]))
@@ -192,24 +196,18 @@ def delta(data: npt.ArrayLike, threshold: float = 0.1, padding: bool = False, of
 
 def _check_data(data: npt.ArrayLike, time: bool = False) -> Array:
     """Finite numbers: an array of float64 as it is, all else as float32."""
-    x = np.asarray(data)
+    x = as_array("data", data)
     if x.dtype.kind not in "fiub":
         raise TypeError(f"data must hold numbers; got {x.dtype}")
     if time and x.ndim == 0:
         raise ValueError(f"data must be (T, ...), time first; got {x.shape}")
     if x.size == 0:
         raise ValueError(f"data must not be empty; got {x.shape}")
+    with np.errstate(over="ignore"):
+        x = x.astype(np.float64 if getattr(data, "dtype", None) == np.float64 else np.float32, copy=False)
     if not np.isfinite(x).all():
         raise ValueError(f"data must hold finite numbers; {np.count_nonzero(~np.isfinite(x))} of {x.size} are not")
-    return x.astype(np.float64 if getattr(data, "dtype", None) == np.float64 else np.float32, copy=False)
-
-
-def _check_number(name: str, value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, Real):
-        raise TypeError(f"{name} must be a number; got {value!r}")
-    if not math.isfinite(value):
-        raise ValueError(f"{name} must be finite; got {value!r}")
-    return float(value)
+    return x
 
 
 def _check_steps(num_steps: Any, first_spike_time: Any) -> tuple[int | None, int]:

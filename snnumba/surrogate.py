@@ -4,6 +4,7 @@ A spike is H(x) = 1 if x > 0 else 0, where x is the membrane less the threshold,
 surrogate takes its place in the backward pass; the forward pass is always H. The formulas are in kernels/rules.py.
 """
 
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +13,7 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
+from .checks import is_finite
 from .kernels import rules
 
 # Each surrogate's name, and the integer that chooses its rule in a compiled kernel.
@@ -43,10 +45,10 @@ class Surrogate:
     function: Callable[[float], float] | None = None
 
     def __post_init__(self) -> None:
-        for value in (self.a, self.b):
-            number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
-            if not number or not np.isfinite(value):
-                raise ValueError(f"the parameters of {self.name} must be finite numbers; got {value!r}")
+        names = inspect.signature(globals()[self.name]).parameters if self.name in KINDS else ()
+        for name, value in zip(names, (self.a, self.b), strict=False):
+            if not is_finite(value):
+                raise ValueError(f"{name} of {self.name} must be a finite number; got {value!r}")
 
     @property
     def kind(self) -> int:

@@ -167,7 +167,7 @@ def test_grayscale_leaves_one_channel_as_it_is():
         ({"std": 0}, ValueError, "std must be above 0; got 0"),
         ({"std": float("inf")}, ValueError, "std must be finite; got inf"),
         ({"mean": (0.5,)}, TypeError, r"mean must be a number; got \(0.5,\)"),
-        ({"dtype": "float16"}, ValueError, "dtype must be float32 or float64; got 'float16'"),
+        ({"dtype": "float16"}, ValueError, 'dtype must be "float32" or "float64"; got'),
         ({"classes": ["a", "b"]}, ValueError, r"labels\[2\] must be from 0 to 1; got 2"),
         ({"classes": "abcdefg"}, ValueError, "classes must be a sequence of names; got 'abcdefg'"),
     ],

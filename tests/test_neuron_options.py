@@ -393,7 +393,7 @@ def test_a_stateless_layer_is_called_step_by_step_as_in_torch() -> None:
 
 @pytest.mark.parametrize("value", [float("nan"), "a", np.ones(2), True])
 def test_parameters_of_a_surrogate_are_finite_numbers(value: Any) -> None:
-    with pytest.raises(ValueError, match="the parameters of fast_sigmoid must be finite numbers; got"):
+    with pytest.raises(ValueError, match="slope of fast_sigmoid must be a finite number; got"):
         surrogate.fast_sigmoid(value)
 
 

@@ -7,7 +7,8 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import backend
-from ..layers.base import Array, check_flag, check_size
+from ..checks import as_array, check_flag, is_finite
+from ..layers.base import Array, check_size
 
 
 def check_output(name: str, x: Any) -> Array:
@@ -22,7 +23,7 @@ def check_output(name: str, x: Any) -> Array:
 
 def check_labels(name: str, labels: npt.ArrayLike, batch: int, classes: int) -> npt.NDArray[np.int64]:
     """Labels (B,) in [0, C) as int64, on the host."""
-    array = np.asarray(backend.of(labels).to_host(labels))
+    array = as_array(name, backend.of(labels).to_host(labels))
     if array.dtype.kind not in "iu":
         raise TypeError(f"{name} must be integers; got {array.dtype}")
     if array.shape != (batch,):
@@ -35,7 +36,7 @@ def check_labels(name: str, labels: npt.ArrayLike, batch: int, classes: int) -> 
 
 def check_numbers(name: str, x: npt.ArrayLike, *shapes: tuple[int, ...]) -> Array:
     """Finite numbers in one of these shapes, on the host."""
-    array = np.asarray(backend.of(x).to_host(x))
+    array = as_array(name, backend.of(x).to_host(x))
     if array.dtype.kind not in "fiu":
         raise TypeError(f"{name} must be numbers; got {array.dtype}")
     if array.shape not in shapes:
@@ -48,7 +49,7 @@ def check_numbers(name: str, x: npt.ArrayLike, *shapes: tuple[int, ...]) -> Arra
 
 def check_weight(weight: npt.ArrayLike) -> Array:
     """Weights of classes, (C,) float64, a copy."""
-    array = np.array(weight)
+    array = as_array("weight", weight)
     if array.ndim != 1 or array.size == 0:
         raise ValueError(f"weight must be (C,), one per class; got {array.shape}")
     check_numbers("weight", array, array.shape)
@@ -59,25 +60,19 @@ def check_weight(weight: npt.ArrayLike) -> Array:
 
 def check_population(population_code: Any, num_classes: Any) -> int | None:
     """The number of classes that share the outputs; None where every output is a class of its own."""
+    absent = num_classes is None or (isinstance(num_classes, int) and not num_classes)  # snnTorch's default is False
     if check_flag("population_code", population_code):
-        if not num_classes:
+        if absent:
             raise ValueError(f"num_classes must be given with population_code=True; got {num_classes!r}")
         return check_size("num_classes", num_classes)
-    if num_classes:
+    if not absent:
         raise ValueError(f"num_classes needs population_code=True; got num_classes={num_classes!r} without it")
     return None
 
 
-def check_choice(name: str, value: Any, choices: tuple[str, ...]) -> str:
-    """One of these words."""
-    if value not in choices:
-        raise ValueError(f"{name} must be one of {', '.join(choices)}; got {value!r}")
-    return str(value)
-
-
 def check_finite(name: str, value: Any) -> float:
     """A finite number."""
-    if not isinstance(value, int | float | np.number) or not np.isfinite(value):
+    if not is_finite(value):
         raise ValueError(f"{name} must be a finite number; got {value!r}")
     return float(value)
 

@@ -20,9 +20,10 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import backend
+from ..checks import check_choice
 from ..kernels.cpu import Workspace
 from ..layers.base import Array
-from .checks import check_choice, check_labels, check_output, check_weight
+from .checks import check_labels, check_output, check_weight
 from .readings import Reading
 from .regularizers import Regularized
 

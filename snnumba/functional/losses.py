@@ -6,8 +6,9 @@ Values are given for reduction "mean" without weights; K is how many classes the
 import numpy as np
 import numpy.typing as npt
 
-from ..layers.base import Array, check_flag
-from .checks import check_choice, check_finite, check_numbers, check_population, check_rate
+from ..checks import check_choice, check_flag
+from ..layers.base import Array
+from .checks import check_finite, check_numbers, check_population, check_rate
 from .criteria import CrossEntropy, SquaredError, class_levels
 from .readings import Counts, FirstSpikes, Peaks, Reading
 

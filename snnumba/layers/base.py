@@ -9,10 +9,12 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import backend
+from ..checks import as_array
 from ..kernels import cpu
 from ..kernels.cpu import Workspace
 
 Array = npt.NDArray[Any]
+MOST = np.iinfo(np.intp).max  # of a size: more has no array
 
 
 @dataclass
@@ -78,14 +80,9 @@ def check_size(name: str, size: Any) -> int:
     """A positive integer."""
     if isinstance(size, bool) or not isinstance(size, int | np.integer) or size < 1:
         raise ValueError(f"{name} must be a positive integer; got {size!r}")
+    if size > MOST:
+        raise ValueError(f"{name} must be at most {MOST}; got {size}")
     return int(size)
-
-
-def check_flag(name: str, value: Any) -> bool:
-    """True or False."""
-    if not isinstance(value, bool | np.bool_):
-        raise TypeError(f"{name} must be True or False; got {value!r}")
-    return bool(value)
 
 
 def check_seed(seed: Any) -> int | None:
@@ -105,6 +102,14 @@ def check_finite(name: str, x: Array, dtype: npt.DTypeLike) -> Array:
         at = tuple(int(k) for k in np.argwhere(~np.isfinite(converted))[0])
         raise ValueError(f"{name} must hold finite numbers; got {x[at]!r} at {at}")
     return converted
+
+
+def as_numbers(name: str, x: npt.ArrayLike, dtype: np.dtype[Any]) -> Array:
+    """Real numbers as an array of this dtype."""
+    array = as_array(name, x)
+    if array.dtype.kind not in "biuf":
+        raise TypeError(f"{name} must be real numbers; got {array.dtype}")
+    return array.astype(dtype, copy=False)
 
 
 class Layer:
@@ -236,14 +241,14 @@ class Layer:
         """Make the arrays, if they are not there yet."""
         if self._built:
             return
-        self._built = True
         self._dtype = self._dtype or dtype or np.dtype("float32")
         self._rng = self._rng or rng or np.random.default_rng()
         for name, (drawn, learnable) in self._draw(self._rng).items():
             outputs_last = name.split(".")[-1].startswith("weight")
             stored = np.moveaxis(drawn, 0, -1) if outputs_last else drawn
-            value = np.array(stored, self._dtype, order="C")
+            value = np.array(check_finite(name, stored, self._dtype), order="C")
             self._parameters[name] = Parameter(value, np.zeros_like(value) if learnable else None, outputs_last)
+        self._built = True
 
     def _random(self) -> Array | None:
         """What numbers follow from that the layer draws as it runs, on the host; None where it draws none."""
@@ -349,7 +354,7 @@ class Stateless(Layer):
 
     def __call__(self, x: npt.ArrayLike) -> Array:
         """The output of one step, for x (*shape) or (B, *shape); numbers of another type are converted."""
-        array = np.asarray(x, self.dtype)
+        array = as_numbers("x", x, self.dtype)
         batched = array.ndim in (2, 4)
         y = self.forward(array if batched else array[None])
         return y if batched else y.reshape(y.shape[1:])
@@ -363,9 +368,9 @@ class Stateless(Layer):
             if x is not an array of the layer's dtype and such a shape.
         """
         self._build()
-        axes = self.sample_axes or (3 if np.ndim(x) > 3 else 1)
-        leading = ("T", "B") if np.ndim(x) == axes + 2 else ("B",)
         x = self._kernels.as_array("x", x)
+        axes = self.sample_axes or (3 if x.ndim > 3 else 1)
+        leading = ("T", "B") if x.ndim == axes + 2 else ("B",)
         x = self._checked("x", x, *leading, *(self.in_shape or x.shape[-axes:]))
         self.out_shape(x.shape[len(leading) :])
         whole = x if len(leading) == 2 else x.reshape(1, *x.shape)

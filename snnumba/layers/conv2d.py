@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ..checks import check_flag
 from .base import Array, Spikes, Stateless, check_size
 from .correlation import Correlation
 from .images import Pair, as_rows, brief, check_image, check_pair, count_windows
@@ -58,14 +59,14 @@ class Conv2d(Stateless):
         self.kernel_size = check_pair("kernel_size", kernel_size)
         self.stride = check_pair("stride", stride)
         self.padding = self._check_padding(padding)
-        self.bias = bool(bias)
+        self.bias = check_flag("bias", bias)
         self._correlation = Correlation(
             self.in_channels, self.out_channels, self.kernel_size, self.stride, self.padding
         )
 
     def _check_padding(self, padding: Any) -> Pair:
         height, width = self.kernel_size
-        if padding == "same":
+        if isinstance(padding, str) and padding == "same":
             if self.stride != (1, 1) or height % 2 == 0 or width % 2 == 0:
                 raise ValueError(
                     'padding="same" needs stride 1 and an odd kernel_size; '

@@ -5,10 +5,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ..checks import check_flag
 from ..kernels import rules
 from ..quant import StateQuant
 from ..surrogate import Surrogate
-from .base import Array, Spikes, check_flag
+from .base import Array, Spikes
 from .neurons import Neurons
 from .spiking import RESETS, check_numbers
 

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ..checks import check_flag
 from .base import Array, Spikes, Stateless, check_size
 
 
@@ -48,7 +49,7 @@ class Linear(Stateless):
         super().__init__(dtype, seed)
         self.in_features = check_size("in_features", in_features)
         self.out_features = check_size("out_features", out_features)
-        self.bias = bool(bias)
+        self.bias = check_flag("bias", bias)
         self.in_shape = (self.in_features,)
 
     def __repr__(self) -> str:

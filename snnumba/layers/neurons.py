@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ..checks import check_flag
 from ..kernels import rules
 from ..quant import StateQuant
 from ..surrogate import Surrogate
-from .base import Array, Spikes, check_flag
+from .base import Array, Spikes
 from .spiking import Spiking, check_numbers
 
 
@@ -88,6 +89,8 @@ class Neurons(Spiking):
         """Spikes and membranes at all steps, from checked arrays; shapes as in forward of the layers."""
         self._build()
         current = self._kernels.as_array("current", current)
+        if self.in_shape is None and not 2 <= current.ndim <= 5:
+            raise ValueError(f"current must be (T, B, N) or (T, B, C, H, W), or without B; got {current.shape}")
         batched = current.ndim in (3, 5)
         sample = self.in_shape or current.shape[1 + batched :]
         leading = ("T", "B") if batched else ("T",)

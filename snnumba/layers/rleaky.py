@@ -6,9 +6,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ..checks import check_flag
 from ..quant import StateQuant
 from ..surrogate import Surrogate
-from .base import Array, Layer, check_flag, check_size
+from .base import Array, Layer, check_finite, check_size
 from .feedback import Conv2dFeedback, Feedback, LayerFeedback, LinearFeedback, OneToOne
 from .images import check_pair
 from .neurons import Neurons
@@ -250,7 +251,7 @@ class RLeaky(Neurons):
 
     @V.setter
     def V(self, value: npt.ArrayLike) -> None:
-        array, own = check_numbers("V", value), self.V
+        array, own = check_finite("V", check_numbers("V", value), self.dtype), self.V
         parameter = self._parameters["V"]
         if array.shape not in ((), own.shape):
             if self._in_net and parameter.gradient is not None:

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ..checks import check_flag
 from ..kernels import rules
 from ..quant import StateQuant
 from ..surrogate import Surrogate
@@ -98,7 +99,7 @@ class SLSTM(Spiking):
         )
         self.input_size = check_size("input_size", input_size)
         self.hidden_size = check_size("hidden_size", hidden_size)
-        self.bias = bool(bias)
+        self.bias = check_flag("bias", bias)
         self.in_shape = (self.input_size,)
         self._fits({"threshold": self._threshold}, (self.hidden_size,))
         self.dsyn0: Array | None = None

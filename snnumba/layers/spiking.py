@@ -6,10 +6,11 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
+from ..checks import check_choice, check_flag
 from ..kernels import rules
 from ..quant import StateQuant
 from ..surrogate import Surrogate, atan
-from .base import Array, Layer, check_flag
+from .base import Array, Layer, as_numbers
 
 RESETS = {"subtract": rules.SUBTRACT, "zero": rules.ZERO, "none": rules.NONE}
 
@@ -40,8 +41,6 @@ class Spiking(Layer):
             raise TypeError(f"spike_grad must be a surrogate, such as surrogate.atan(); got {spike_grad!r}")
         if spike_grad is not None and surrogate_disable:
             raise ValueError(f"spike_grad={spike_grad.name} and surrogate_disable=True contradict each other")
-        if not isinstance(reset_mechanism, str) or reset_mechanism not in RESETS:
-            raise ValueError(f"reset_mechanism must be one of {', '.join(RESETS)}; got {reset_mechanism!r}")
         if state_quant is not False and not isinstance(state_quant, StateQuant):
             raise TypeError(f"state_quant must be made by functional.quant.state_quant, or False; got {state_quant!r}")
         self.spike_grad = spike_grad or atan()
@@ -49,7 +48,7 @@ class Spiking(Layer):
         self.init_hidden = check_flag("init_hidden", init_hidden)
         self.inhibition = check_flag("inhibition", inhibition)
         self.learn_threshold = check_flag("learn_threshold", learn_threshold)
-        self.reset_mechanism = reset_mechanism
+        self.reset_mechanism = check_choice("reset_mechanism", reset_mechanism, tuple(RESETS))
         self.state_quant = state_quant
         self.output = check_flag("output", output)
         self._rows: dict[
@@ -261,14 +260,6 @@ class Spiking(Layer):
                 add = True
         elif not add:
             self._kernels.fill(parameter.gradient, self.dtype.type(0))
-
-
-def as_numbers(name: str, x: npt.ArrayLike, dtype: np.dtype[Any]) -> Array:
-    """Real numbers as an array of this dtype."""
-    array = np.asarray(x)
-    if array.dtype.kind not in "biuf":
-        raise TypeError(f"{name} must be real numbers; got {array.dtype}")
-    return array.astype(dtype, copy=False)
 
 
 def check_numbers(name: str, value: npt.ArrayLike) -> Array:

@@ -271,7 +271,7 @@ if config.DISABLE_JIT:  # plain Python: a vector is a NumPy array
         """A vector that rules take: its type, called, makes numbers of it."""
 
         def __new__(cls, x):
-            return np.asarray(x, cls.kind).view(cls)
+            return np.full(BYTES // np.dtype(cls.kind).itemsize, x, cls.kind).view(cls)
 
     KINDS = {np.dtype(kind): type("_Lanes", (_Lanes,), {"kind": kind}) for kind in (np.float32, np.float64)}
 

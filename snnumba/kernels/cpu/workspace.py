@@ -19,7 +19,7 @@ def as_array(name: str, x: Any) -> Array:
     TypeError
         if it is not.
     """
-    if not isinstance(x, np.ndarray):
+    if not isinstance(x, np.ndarray) or isinstance(x, np.ma.MaskedArray):  # a kernel would not see the mask
         raise TypeError(f"{name} must be a NumPy array; got {type(x).__name__}")
     return x
 

@@ -82,7 +82,7 @@ else:
     OPTIONS = {"extensions": [_Nones]}
 
 
-def bindings() -> Any:
+def bindings() -> Any:  # pragma: no cover - needs a GPU
     """CUDA's driver, function by function."""
     from cuda.bindings import driver
 
@@ -120,7 +120,7 @@ class Kernel:
                 self._configured[key] = self.compiled[key]
         self._configured[key](*args)
 
-    def _allow(self, args: tuple[Any, ...], shared: int, together: bool) -> None:
+    def _allow(self, args: tuple[Any, ...], shared: int, together: bool) -> None:  # pragma: no cover - needs a GPU
         """Let blocks have more shared memory than they get for the asking, and run together or not at all."""
         signature = tuple(self.compiled.typeof_pyval(x) for x in args)
         if shared <= self._allowed.get(signature, 0):

@@ -40,12 +40,12 @@ def graphs_missing() -> str | None:
 
 
 @cache
-def _stream() -> Any:
+def _stream() -> Any:  # pragma: no cover - needs a GPU
     """Where graphs are recorded and run, in order with what is launched elsewhere."""
     return numba_cuda.stream()
 
 
-def _recorded(work: Callable[[], None]) -> Any:
+def _recorded(work: Callable[[], None]) -> Any:  # pragma: no cover - needs a GPU
     """The launches of `work`, recorded in place of being run."""
     stream, modes = _stream(), bindings().CUstreamCaptureMode
     _call("cuStreamBeginCapture", stream.handle, modes.CU_STREAM_CAPTURE_MODE_RELAXED)  # numba may free memory
@@ -61,7 +61,7 @@ def _recorded(work: Callable[[], None]) -> Any:
         _call("cuGraphDestroy", graph)
 
 
-def _call(name: str, *args: Any) -> Any:
+def _call(name: str, *args: Any) -> Any:  # pragma: no cover - needs a GPU
     """What a function of CUDA's driver gives."""
     error, *made = getattr(bindings(), name)(*args)
     if error != bindings().CUresult.CUDA_SUCCESS:
