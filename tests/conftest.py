@@ -8,7 +8,17 @@ import re
 import pytest
 from numba.core import config
 
-FILES = {"test_benchmarks", "test_force", "test_properties", "test_readme", "test_reference", "test_threads"}
+FILES = {
+    "test_benchmarks",
+    "test_cache",
+    "test_environment",
+    "test_windows",
+    "test_force",
+    "test_properties",
+    "test_readme",
+    "test_reference",
+    "test_threads",
+}
 FILES |= {"test_training_golden"}
 FIXTURES = {"splits", "threads", "three_threads"}  # 1000 digits to learn; numbers of threads
 NAMES = re.compile(

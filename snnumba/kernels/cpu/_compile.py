@@ -78,7 +78,7 @@ def copied(function: Any, names: dict[str, Any]) -> FunctionType:
 loop_nest: Any = None  # stands for the function that _writer gives
 
 
-def _write(program, where, items, grain, *args):
+def _write(program, where, items, grain, *args):  # pragma: no cover - machine code is not traced
     """Write a call of loop_nest down, see _program.py."""
     return append(loop_nest, program, where, items, grain, args)
 

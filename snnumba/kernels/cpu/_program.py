@@ -95,7 +95,7 @@ def store(typing, address, index, value):
 
 @kept
 @numba.njit(nogil=True)
-def run_share(program, end, threads, place):
+def run_share(program, end, threads, place):  # pragma: no cover - machine code is not traced
     """Do the share of the thread with this place, 0 to threads - 1, of the calls at address `program`: did one fail?
 
     A call's items are cut into one range a thread, which begin at multiples of the grain.

@@ -87,7 +87,7 @@ LAST = 1 << 62  # the number after which there is none
 
 @kept
 @numba.njit  # with the interpreter lock: see _Worker.ask
-def _ask(board, number, program, end, threads):
+def _ask(board, number, program, end, threads):  # pragma: no cover - machine code is not traced
     """Ask for a program's share."""
     store(board, ADDRESS, program)
     store(board, END, end)
@@ -97,7 +97,7 @@ def _ask(board, number, program, end, threads):
 
 @kept
 @numba.njit(nogil=True)
-def _come(board, word, number, looks):
+def _come(board, word, number, looks):  # pragma: no cover - machine code is not traced
     """Look, so many times at most, until a word of the board has come to a number; has it?"""
     for _ in range(looks):  # noqa: SIM110  as Numba compiles it
         if load(board, word) >= number:
@@ -107,7 +107,7 @@ def _come(board, word, number, looks):
 
 @kept
 @numba.njit(nogil=True)
-def _serve(board, place):
+def _serve(board, place):  # pragma: no cover - machine code is not traced
     """Do what is asked for until nothing is for a while, or, True, until the end."""
     number = load(board, DONE) + 1
     while _come(board, ASKED, number, WATCH):
