@@ -22,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from . import backend
+from .checks import is_finite
 from .layers.base import Array, check_finite, check_size
 from .network import Network, check_net
 
@@ -30,7 +31,7 @@ def _check_number(name: str, value: Any, *, positive: bool = False, below: float
     """A number in [0, below), or in (0, below)."""
     if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(f"{name} must be a number; got {value!r}")
-    number = float(value)
+    number = float(value) if is_finite(value) else math.nan
     if not 0 <= number < below or (positive and number == 0):
         least, most = "above 0" if positive else "at least 0", "finite" if below == math.inf else f"below {below:g}"
         raise ValueError(f"{name} must be {least} and {most}; got {value!r}")

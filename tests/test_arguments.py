@@ -4,6 +4,7 @@ An array may lie in memory in any way: it gives the bits of a contiguous copy, a
 """
 
 import inspect
+import itertools
 import re
 from collections.abc import Callable
 from typing import Any
@@ -19,7 +20,6 @@ from snnumba import datasets, optim, quant, regression, spikegen, surrogate
 from snnumba import functional as SF
 
 STEPS = 3
-often = settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 seldom = settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
@@ -321,16 +321,10 @@ def test_what_is_no_array_of_the_dtype_is_refused_and_changes_nothing(
 
 
 # Values that an argument may be given by mistake.
-JUNK = st.one_of(
-    st.none(),
-    st.booleans(),
-    st.integers(-3, 10),
-    st.sampled_from([2**63, 2**80, -(2**70)]),
-    st.floats(allow_nan=True),
-    st.sampled_from([1e400, -1.0, 0.0, 0.5, 1e-320, 3 + 1j, "", "zero", "3", b"3", "mean", "float64"]),
-    st.sampled_from([(), (1, 2), [1, 2, 3], [[1.0], [2.0, 3.0]], {}, {"a": 1}, {1}, object(), print, int, ...]),
-    st.sampled_from([np.float32(0.5), np.int64(2), np.array(0.5), np.ones(2), np.zeros((0,)), np.array("x"), [np.nan]]),
-)
+JUNK: list[Any] = [None, True, False, -3, 0, 1, 2, 7, 2**63, 2**80, -(2**70), 10**400, -1.0, 0.0, 0.5, 1e-320, 1e300]
+JUNK += [np.nan, np.inf, 3 + 1j, "", "zero", "3", b"3", "mean", "float64", (), (1, 2), [1, 2, 3], [[1.0], [2.0, 3.0]]]
+JUNK += [[np.nan], {}, {"a": 1}, {1}, object(), print, int, ..., np.float32(0.5), np.int64(2), np.array(0.5)]
+JUNK += [np.ones(2), np.zeros(0), np.array("x"), np.ma.masked_array([0.5, 0.5], [0, 1])]
 TOY = datasets.Dataset(np.zeros((6, 3, 3), np.uint8), np.arange(6) % 3)
 RATES = np.random.default_rng(0).random((4, 3, 6))
 MAKERS: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
@@ -406,18 +400,19 @@ def refusal(make: Callable[..., Any], arguments: dict[str, Any]) -> str | None:
     """What the error says that the arguments get, if they get one; too much memory is none of theirs."""
     try:
         make(**arguments)
-    except (TypeError, ValueError, IndexError) as error:
+    except (TypeError, ValueError, LookupError) as error:
         return str(error)
     except MemoryError:
         pass
     return None
 
 
-@often
-@given(st.sampled_from(sorted(MAKERS)), st.data())
-def test_any_value_of_any_argument_is_taken_or_refused_by_name(maker: str, data: st.DataObject) -> None:
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # numbers too large for float32, and what comes of infinity
+@pytest.mark.parametrize("maker", MAKERS)
+def test_any_value_of_any_argument_is_taken_or_refused_by_name(maker: str) -> None:
     make, arguments = MAKERS[maker]
-    name = data.draw(st.sampled_from(sorted(inspect.signature(make).parameters)))
-    value = data.draw(JUNK)
-    error = refusal(make, arguments | {name: value})
-    assert error is None or re.search(rf"\b{name}\b", error), f"{maker}({name}={value!r}): {error}"
+    threads = snn.get_num_threads()
+    for name, value in itertools.product(inspect.signature(make).parameters, JUNK):
+        error = refusal(make, arguments | {name: value})
+        assert error is None or re.search(rf"\b{name}\b", error), f"{maker}({name}={value!r}): {error}"
+    snn.set_num_threads(threads)

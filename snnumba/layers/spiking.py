@@ -266,7 +266,7 @@ def check_numbers(name: str, value: npt.ArrayLike) -> Array:
     """A finite number, or an array of them, as float64."""
     try:
         array = np.array(value, np.float64)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise TypeError(f"{name} must be a number or an array of numbers; got {value!r}") from None
     if not np.isfinite(array).all():
         raise ValueError(f"{name} must be finite; got {value!r}")
