@@ -218,7 +218,7 @@ class Loader:
         seed: int = 0,
         drop_last: bool = True,
     ) -> None:
-        if not isinstance(dataset, Samples):
+        if Samples not in type(dataset).__mro__ and not isinstance(dataset, Samples):  # which looks at all it has
             raise TypeError(f"dataset must be a Dataset or a RegressionDataset; got {dataset!r}")
         self.dataset = dataset
         self.batch_size = _whole("batch_size", batch_size, least=1)
