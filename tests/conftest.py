@@ -22,7 +22,8 @@ FILES = {
 FILES |= {"test_training_golden"}
 FIXTURES = {"splits", "threads", "three_threads"}  # 1000 digits to learn; numbers of threads
 NAMES = re.compile(
-    "allocate|memory_stays|memory_for|huge|learns|processes|warmup|compiling|amid_an_epoch|each_of_its|threads|mnist_is_mnist|goes_on_to_the_same"
+    "allocate|memory_stays|bound_of_memory|memory_for|huge|learns|processes|warmup|compiling"
+    "|amid_an_epoch|each_of_its|threads|mnist_is_mnist|goes_on_to_the_same"
     "|recorded_pass_has|are_the_references|is_the_references|keeps_a_share|gradient_of_its_layers|fifty_steps"
     "|has_the_bits_of_one|same_figures|same_bits_again|derivative|digits_and_says|where_that_is|full_is_told"
     r"|\[(130|65|64|18-5-70|33-70-9)-|another_process|nearest_mean"
