@@ -57,7 +57,7 @@ def read(stored: Any) -> Array:
     check_memory(stored.name, stored.nbytes)
     array = part(stored)
     check(stored, [array])
-    return array
+    return array.astype(array.dtype.newbyteorder("="), copy=False)  # another machine may have written the bytes
 
 
 def part(stored: Any, selection: Any = ...) -> Array:

@@ -1,10 +1,11 @@
 """A run that is stopped and gone on with has the bits of one that never was."""
 
+import h5py
 import numpy as np
 import pytest
 
 import snnumba as snn
-from snnumba import checkpoint, optim
+from snnumba import checkpoint, hdf5, optim
 from snnumba import functional as SF
 from snnumba.datasets import Dataset, Loader
 from snnumba.history import History
@@ -101,6 +102,35 @@ def test_a_run_stopped_amid_an_epoch_goes_on_to_the_same_bits(tmp_path, threads,
     run = checkpoint.load(tmp_path / "run.h5")
     assert run.optimizer.steps == when
     fitted(run.net, run.optimizer, run.schedule, drop_last, history=run.history)
+    assert_same(run, net, made, history)
+
+
+def as_of_the_other_byte_order(path):
+    """Write a run anew as a machine does whose numbers have their bytes the other way round."""
+    with h5py.File(path, "r+") as file:
+        arrays = {}
+        file.visititems(lambda name, item: arrays.update({name: item}) if isinstance(item, h5py.Dataset) else None)
+        swapped = 0
+        for name, stored in arrays.items():
+            if stored.dtype.kind in "fiu" and stored.dtype.itemsize > 1:
+                values, attributes = stored[()], dict(stored.attrs)
+                del file[name]
+                file[name] = np.asarray(values, values.dtype.newbyteorder(">"))
+                file[name].attrs.update(attributes)
+                assert file[name].dtype.byteorder == ">"
+                swapped += 1
+    assert swapped > 10
+    hdf5.seal(path)
+
+
+def test_a_run_saved_on_a_machine_of_the_other_byte_order_goes_on_to_the_same_bits(tmp_path):
+    net = make_net()
+    made = OPTIMIZERS["Adam"](net)
+    history = fitted(net, made, optim.StepLR(made, 1, 0.5), True)
+    stopped_at(tmp_path / "run.h5", 13, "Adam", True)
+    as_of_the_other_byte_order(tmp_path / "run.h5")
+    run = checkpoint.load(tmp_path / "run.h5")
+    fitted(run.net, run.optimizer, run.schedule, True, history=run.history)
     assert_same(run, net, made, history)
 
 
