@@ -107,6 +107,8 @@ class Dataset(Samples):
     ((2, 4), array([1, 2]), -0.30000001192092896)
     """
 
+    streamed = False  # whether images stay in their file
+
     def __init__(
         self,
         images: npt.ArrayLike,

@@ -22,7 +22,6 @@ from .functional.readings import Counts
 from .layers.base import Array
 from .layers.spiking import Spiking
 from .network import Network
-from .streaming import StreamedDataset
 
 WATCH = 8  # steps from one look at firing rates, and at what the bar tells, to the next: each would cost 3% of a step
 READ = 64  # steps on a device from one reading of what they measured to the next
@@ -161,7 +160,7 @@ class DeviceSteps:
         return (
             net.device == "cuda"
             and isinstance(dataset, Dataset)
-            and not isinstance(dataset, StreamedDataset)
+            and not dataset.streamed
             and (loss_fn is None or getattr(loss_fn, "labelled", False))
             and measures.keys() == {ACCURACY}
             and (optimizer is None or isinstance(optimizer, optim.Optimizer))

@@ -69,6 +69,8 @@ class StreamedDataset(Dataset):
     (StreamedDataset(large: 16000 images, 28x28, 10 classes), True)
     """
 
+    streamed = True
+
     def __init__(
         self,
         path: str | os.PathLike[str],
