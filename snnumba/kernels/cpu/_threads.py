@@ -150,15 +150,15 @@ class _Worker(threading.Thread):
         if self._asleep and self._bell.locked():
             self._bell.release()
 
-    def wait(self) -> None:
-        """Wait for the share to be done."""
+    def wait(self) -> bool:
+        """Wait for the share to be done: did a kernel fail in it?"""
         while not _come(self._board, DONE, self._number, WATCH):
             time.sleep(0)  # lets another thread have this core
         if self._error is not None:
             raise self._error
-        if self._words[FAILED]:
-            self._words[FAILED] = 0
-            raise RuntimeError("a kernel failed")
+        failed = bool(self._words[FAILED])
+        self._words[FAILED] = 0
+        return failed
 
     def run(self) -> None:
         try:
@@ -235,12 +235,18 @@ class Team:
             program.clear()
 
     def _run(self, program: Program) -> None:
+        """Run a program on as many threads as it has shares for, or alone while the others are busy."""
         threads = self.threads
+        if min(threads, program.shares) < 2 or not self._busy.acquire(blocking=False):
+            failed = run_share(program.address, program.end, 1, 0)
+        else:
+            failed = self._run_on(threads, program)
+        if failed:
+            raise RuntimeError("a kernel failed")
+
+    def _run_on(self, threads: int, program: Program) -> bool:
+        """Run a program cut for so many threads, and let go of _busy: did a kernel fail?"""
         helpers = min(threads, program.shares) - 1
-        if helpers < 1 or not self._busy.acquire(blocking=False):
-            if run_share(program.address, program.end, 1, 0):
-                raise RuntimeError("a kernel failed")
-            return
         try:
             while len(self._workers) < helpers:
                 self._workers.append(_Worker(len(self._workers) + 1))
@@ -249,11 +255,10 @@ class Team:
             asked = self._workers[:helpers]
             for worker in asked:
                 worker.ask(program, threads)
-            failed = run_share(program.address, program.end, threads, 0)
+            failed: bool = run_share(program.address, program.end, threads, 0)
             for worker in asked:
-                worker.wait()
-            if failed:
-                raise RuntimeError("a kernel failed")
+                failed = worker.wait() or failed
+            return failed
         except BaseException:  # an error, or an interrupt that may have come anywhere: none may go on with our arrays
             workers, self._workers = self._workers, []
             for worker in workers:
