@@ -17,7 +17,6 @@ ON_THE_HOST = {
 ONLY_THERE = {
     "what_is_missing": "asked before any other",
     "device_name": "the CPU's is no secret",
-    **dict.fromkeys(("Graph", "graphs_missing"), "a CPU has no launches to put together"),
     **dict.fromkeys(("begin_step", "count_right", "end_step", "free_memory", "record"), "on a CPU, the host is there"),
 }
 SCRIPT = """

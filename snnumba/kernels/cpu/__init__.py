@@ -16,6 +16,7 @@ from .dense import (
     transpose,
 )
 from .dropout import dropout_backward, dropout_forward, next_call
+from .graph import Graph, graphs_missing
 from .lif import lif_backward, lif_backward_with, lif_forward, one_to_one_backward
 from .loss import (
     at_step_backward,
@@ -44,6 +45,7 @@ __all__ = [
     "BLOCK",
     "MOST_THREADS",
     "TAPS",
+    "Graph",
     "Workspace",
     "adam",
     "add",
@@ -76,6 +78,7 @@ __all__ = [
     "flip",
     "from_host",
     "gather",
+    "graphs_missing",
     "last_not_finite",
     "lif_backward",
     "lif_backward_with",

@@ -2,10 +2,17 @@
 
 A call of function(begin, end, *args) is a few words in a row of int64: the address of machine code that reads the
 arguments and calls the function, how many items there are, the grain, where the next call begins, and the arguments as
-Numba passes them. Who runs it keeps the arrays alive.
+Numba passes them. Who runs it keeps the arrays alive. In place of a call there may be a barrier: 0 for the address, and
+for an argument how many threads have come to it, in all runs of the program.
 """
 
+import os
+from collections.abc import Callable, Sequence
+from typing import Any
+
 import numba
+import numpy as np
+import numpy.typing as npt
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
@@ -17,6 +24,8 @@ WORD = ir.IntType(64)
 HEAD = 4  # words before the arguments
 LINE = 8  # words of a cache line, on which a call begins
 MOST = 2048  # words of a call: far more than any has
+BARRIER = 0  # in place of a call's machine code
+LOOKS = 10_000  # at a barrier's counter, before another thread gets this core: about 5 us
 RANGE = types.intp, types.intp, types.intp  # begin, end, and the address of the arguments
 
 
@@ -93,19 +102,136 @@ def store(typing, address, index, value):
     return types.none(types.intp, types.intp, types.int64), generate
 
 
+@intrinsic
+def increase(typing, address, index):
+    """Add 1 to word `index` of those at an address, whoever else does."""
+
+    def generate(context, builder, signature, args):
+        place = builder.gep(builder.inttoptr(args[0], WORD.as_pointer()), [args[1]])
+        builder.atomic_rmw("add", place, ir.Constant(WORD, 1), "acq_rel")
+        return context.get_dummy_value()
+
+    return types.none(types.intp, types.intp), generate
+
+
+if hasattr(os, "sched_yield"):
+    give_way = types.ExternalFunction("sched_yield", types.intc())  # to another thread on this core
+else:
+
+    @numba.njit
+    def give_way():  # pragma: no cover - not on Linux or macOS
+        """Nothing to be done."""
+
+
 @kept
 @numba.njit(nogil=True)
-def run_share(program, end, threads, place):  # pragma: no cover - machine code is not traced
+def meet(counter, all_here, stop):  # pragma: no cover - machine code is not traced
+    """Add this thread to the counter at an address and wait for all: False if the word at `stop` is not 0 meanwhile."""
+    increase(counter, 0)
+    while True:
+        for _ in range(LOOKS):
+            if load(counter, 0) >= all_here:
+                return True
+        if load(stop, 0) != 0:
+            return False
+        give_way()
+
+
+@kept
+@numba.njit(nogil=True)
+def run_share(program, end, threads, place, all_here, stop):  # pragma: no cover - machine code is not traced
     """Do the share of the thread with this place, 0 to threads - 1, of the calls at address `program`: did one fail?
 
-    A call's items are cut into one range a thread, which begin at multiples of the grain.
+    A call's items are cut into one range a thread, which begin at multiples of the grain. At a barrier all threads wait
+    until its counter has come to all_here; if they are stopped there, that is a failure, and the end.
     """
     where, failed = 0, False
     while where < end:
-        items, grain = load(program, where + 1), load(program, where + 2)
-        chunk = -(-items // (threads * grain)) * grain
-        begin = place * chunk
-        if begin < items:
-            failed |= _call(load(program, where), begin, min(begin + chunk, items), program + 8 * (where + HEAD))
+        entry, items, grain = load(program, where), load(program, where + 1), load(program, where + 2)
+        if entry == BARRIER:
+            if not meet(program + 8 * (where + HEAD), all_here, stop):
+                return True
+        else:
+            chunk = -(-items // (threads * grain)) * grain
+            begin = place * chunk
+            if begin < items:
+                failed |= _call(entry, begin, min(begin + chunk, items), program + 8 * (where + HEAD))
         where = load(program, where + 3)
     return failed
+
+
+class Program:
+    """Calls written down, and what keeps their arrays alive."""
+
+    def __init__(self) -> None:
+        self._memory = np.zeros(0, np.int64)
+        self._size = self.address = self.end = 0  # in words, but for the address
+        self.shares = 0  # into how many parts the call with the most of them can be cut
+        self.met = 0  # the threads that have come to each barrier, in all runs
+        self._barriers: list[int] = []
+        self._calls: list[tuple[int, tuple[Any, ...]]] = []  # where each begins, and its arguments
+        self._places: list[tuple[npt.NDArray[np.intp], npt.NDArray[np.int64]]] = []  # of inputs, see find
+
+    def append(self, write: Callable[..., int], items: int, grain: int, args: tuple[Any, ...]) -> None:
+        """Add a call of a kernel's loop nest, written down by `write`, over items in ranges that begin at the grain."""
+        self._make_room()
+        self._calls.append((self.end, args))
+        self.end = write(self._memory, self.end, items, grain, *args)
+        shares = -(-items // grain)
+        if shares > self.shares:
+            self.shares = shares
+
+    def wait(self) -> None:
+        """Let no thread begin a later call before all calls up to here are done."""
+        if self.end == (self._barriers[-1] + LINE if self._barriers else 0):
+            return
+        self._make_room()
+        head = self._memory[self.end : self.end + LINE]
+        head[0], head[3], head[HEAD] = BARRIER, self.end + LINE, 0
+        self._barriers.append(self.end)
+        self.end += LINE
+
+    def rewind(self) -> None:
+        """After a run that some thread did not come to the end of, let the next one begin."""
+        self.met = 0
+        for barrier in self._barriers:
+            self._memory[barrier + HEAD] = 0
+
+    def find(self, inputs: Sequence[npt.NDArray[Any]]) -> None:
+        """Find the words that point into arrays which others are to take the place of."""
+        self._places = []
+        for x in inputs:
+            begin, places, offsets = x.ctypes.data, [], []
+            for where, args in self._calls:
+                call = self._memory[where : self._memory[where + 3]]
+                for address in {arg.ctypes.data for arg in args if isinstance(arg, np.ndarray)}:
+                    if begin <= address < begin + x.nbytes:
+                        found = where + HEAD + np.flatnonzero(call[HEAD:] == address)
+                        places += found.tolist()
+                        offsets += [address - begin] * len(found)
+            self._places.append((np.array(places, np.intp), np.array(offsets, np.int64)))
+
+    def move(self, inputs: Sequence[npt.NDArray[Any]]) -> None:
+        """Let arrays, of the same shapes and types, take their place."""
+        for x, (places, offsets) in zip(inputs, self._places, strict=True):
+            self._memory[places] = offsets + x.ctypes.data
+
+    def _make_room(self) -> None:
+        """Have memory for one more call."""
+        if self.end + MOST > self._size:
+            self._size = 2 * self._size + MOST
+            before, self._memory = self._memory, aligned(self._size)
+            self._memory[: self.end] = before[: self.end]
+            self.address = self._memory.ctypes.data
+
+    def clear(self) -> None:
+        """Forget all calls."""
+        self.end = self.shares = self.met = 0
+        self._barriers.clear()
+        self._calls.clear()
+
+
+def aligned(words: int) -> npt.NDArray[np.int64]:
+    """Zeros that begin on a cache line."""
+    memory = np.zeros(words + LINE, np.int64)
+    return memory[-(memory.ctypes.data // 8) % LINE :][:words]

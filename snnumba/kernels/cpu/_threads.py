@@ -10,6 +10,9 @@ worker watches a number in memory, for about as long as it takes to come from on
 it sleeps, and what it is then asked to do is written down for it (_program.py): it needs no interpreter. And since the
 system may wake a worker on the core of the thread that it is to help, there to stay for many steps, a worker keeps off
 that core.
+
+Work that is done again and again on the same arrays is recorded: all that its kernels are called with is one program
+then, with barriers where one has to wait for another, and runs without a line of Python.
 """
 
 import ctypes
@@ -19,6 +22,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial, wraps
 from typing import Any
 
 import numba
@@ -26,7 +30,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ._cache import kept
-from ._program import LINE, MOST, load, run_share, store
+from ._program import LINE, Program, aligned, load, run_share, store
 
 WATCH = 1_200_000  # looks at the number before sleeping: about 0.5 ms
 
@@ -44,54 +48,20 @@ except (AttributeError, OSError, TypeError):  # not Linux
     _current_core = None
 
 
-class Program:
-    """Calls of kernels written down (_program.py), and what keeps their arrays alive."""
-
-    def __init__(self) -> None:
-        self._memory = np.zeros(0, np.int64)
-        self._size = self.address = self.end = 0  # in words, but for the address
-        self.shares = 0  # into how many parts the call with the most of them can be cut
-        self.collecting = False
-        self._args: list[tuple[Any, ...]] = []
-
-    def append(self, write: Callable[..., int], items: int, grain: int, args: tuple[Any, ...]) -> None:
-        """Add a call of a kernel's loop nest, written down by `write`, over items in ranges that begin at the grain."""
-        if self.end + MOST > self._size:
-            self._size = 2 * self._size + MOST
-            before, self._memory = self._memory, _aligned(self._size)
-            self._memory[: self.end] = before[: self.end]
-            self.address = self._memory.ctypes.data
-        self.end = write(self._memory, self.end, items, grain, *args)
-        shares = -(-items // grain)
-        if shares > self.shares:
-            self.shares = shares
-        self._args.append(args)
-
-    def clear(self) -> None:
-        """Forget all calls."""
-        self.end = self.shares = 0
-        self._args.clear()
-
-
-def _aligned(words: int) -> npt.NDArray[np.int64]:
-    """Zeros that begin on a cache line."""
-    memory = np.zeros(words + LINE, np.int64)
-    return memory[-(memory.ctypes.data // 8) % LINE :][:words]
-
-
-# Words of a worker's board: the number of the last program asked for, and where that is, on one line; on the next the
-# number of the last one done, and whether one has failed.
-ASKED, ADDRESS, END, THREADS, DONE, FAILED = 0, 1, 2, 3, LINE, LINE + 1
+# Words of a worker's board: the number of the last program asked for, and what run_share takes for it, on one line; on
+# the next the number of the last one done, and whether one has failed.
+ASKED, ADDRESS, END, THREADS, ALL_HERE, STOP, DONE, FAILED = 0, 1, 2, 3, 4, 5, LINE, LINE + 1
 LAST = 1 << 62  # the number after which there is none
 
 
 @kept
 @numba.njit  # with the interpreter lock: see _Worker.ask
-def _ask(board, number, program, end, threads):  # pragma: no cover - machine code is not traced
+def _ask(board, number, program, end, threads, all_here):  # pragma: no cover - machine code is not traced
     """Ask for a program's share."""
     store(board, ADDRESS, program)
     store(board, END, end)
     store(board, THREADS, threads)
+    store(board, ALL_HERE, all_here)
     store(board, ASKED, number)
 
 
@@ -113,7 +83,8 @@ def _serve(board, place):  # pragma: no cover - machine code is not traced
     while _come(board, ASKED, number, WATCH):
         if load(board, ASKED) == LAST:
             return True
-        if run_share(load(board, ADDRESS), load(board, END), load(board, THREADS), place):
+        program, end, threads = load(board, ADDRESS), load(board, END), load(board, THREADS)
+        if run_share(program, end, threads, place, load(board, ALL_HERE), load(board, STOP)):
             store(board, FAILED, 1)
         store(board, DONE, number)
         number += 1
@@ -123,11 +94,13 @@ def _serve(board, place):  # pragma: no cover - machine code is not traced
 class _Worker(threading.Thread):
     """A thread that does its share of programs when asked to."""
 
-    def __init__(self, place: int) -> None:
+    def __init__(self, place: int, halt: npt.NDArray[np.int64]) -> None:
         super().__init__(name=f"snnumba-{place}", daemon=True)
         self._place = place
-        self._words = _aligned(2 * LINE)
+        self._words = aligned(2 * LINE)
         self._board: int = self._words.ctypes.data
+        self._halt = halt  # (1,): no longer 0 when a worker has ended that others might wait for
+        self._words[STOP] = halt.ctypes.data
         self._number = 0
         self._asleep = False
         self._error: BaseException | None = None
@@ -138,11 +111,11 @@ class _Worker(threading.Thread):
     def ask(self, program: Program, threads: int) -> None:
         """Do the share of a program."""
         self._number += 1
-        self._tell(self._number, program.address, program.end, threads)
+        self._tell(self._number, program.address, program.end, threads, program.met)
 
     def end(self) -> None:
         """Ask for no more: the thread ends when it has done what it is at."""
-        self._tell(LAST, 0, 0, 0)
+        self._tell(LAST, 0, 0, 0, 0)
 
     def _tell(self, *asked: int) -> None:
         """Write on the board, and ring if need be: the thread holds the lock that we hold when it goes to sleep."""
@@ -169,7 +142,11 @@ class _Worker(threading.Thread):
                 self._asleep = False
         except BaseException as error:  # such as a lack of memory to compile _serve with: nothing will be done any more
             self._error = error
+            self._halt[0] = 1
             self._words[DONE] = LAST
+
+
+Recording = list[Program | partial[None]]
 
 
 class _Mine(threading.local):
@@ -177,6 +154,8 @@ class _Mine(threading.local):
 
     def __init__(self) -> None:
         self.program = Program()
+        self.together = False  # inside Team.together
+        self.recording: Recording | None = None  # inside Team.record
 
 
 class Team:
@@ -187,6 +166,8 @@ class Team:
         self._workers: list[_Worker] = []
         self._core: int | None = None  # the one that the workers keep off
         self._busy = threading.RLock()  # not to be locked out by an interrupt that came just after acquiring it
+        self._halt = np.zeros(1, np.int64)
+        self._halt_address: int = self._halt.ctypes.data
         self._mine = _Mine()
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(after_in_child=self._forget)
@@ -210,35 +191,84 @@ class Team:
         So a kernel inside must not need what another thread's share of an earlier one writes: kernels over samples
         go together, whose shares are the same samples.
         """
-        program = self._mine.program
-        if program.collecting:  # inside another: that one's end is the end
+        mine = self._mine
+        if mine.together:  # inside another: that one's end is the end
             yield
             return
-        program.collecting = True
+        mine.together = True
         try:
             yield
-            self._run(program)
+            self._finish(mine)
         finally:
-            program.collecting = False
-            program.clear()
+            mine.together = False
+            if mine.recording is None:
+                mine.program.clear()
 
     def call(self, write: Callable[..., int], items: int, grain: int, args: tuple[Any, ...]) -> None:
         """Run a kernel, see Program.append, now or, inside together(), at its end."""
-        program = self._mine.program
-        if program.collecting:
-            program.append(write, items, grain, args)
+        mine = self._mine
+        if mine.together:
+            mine.program.append(write, items, grain, args)
             return
         try:
-            program.append(write, items, grain, args)
-            self._run(program)
+            mine.program.append(write, items, grain, args)
+            self._finish(mine)
         finally:
-            program.clear()
+            if mine.recording is None:
+                mine.program.clear()
+
+    def _finish(self, mine: _Mine) -> None:
+        """Run what a thread has written down, or, if it is recorded, let what comes wait for it."""
+        if mine.recording is None:
+            self._run(mine.program)
+        else:
+            mine.program.wait()
+
+    def record(self, work: Callable[[], None]) -> Recording:
+        """What `work` has kernels and recordable functions do; nothing of it is done.
+
+        Its lines of Python run once, now, and must not depend on what those write.
+        """
+        mine = self._mine
+        before, mine.program = mine.program, Program()
+        recording = mine.recording = []
+        try:
+            work()
+            self._file(mine)
+        finally:
+            mine.program, mine.recording, mine.together = before, None, False
+        return recording
+
+    def _file(self, mine: _Mine) -> None:
+        """Put what a thread has written down into its recording."""
+        if mine.program.end:
+            assert mine.recording is not None
+            mine.recording.append(mine.program)
+            mine.program = Program()
+
+    def replay(self, recording: Recording) -> None:
+        """Do again what was recorded, on the same arrays."""
+        for step in recording:
+            if isinstance(step, Program):
+                self._run(step)
+            else:
+                step()
+
+    def do(self, function: Callable[..., None], *args: Any) -> None:
+        """Call a function that writes to arrays without a kernel, or record that it is to be called."""
+        mine = self._mine
+        if mine.recording is None:
+            function(*args)
+        else:
+            self._file(mine)
+            mine.recording.append(partial(function, *args))
 
     def _run(self, program: Program) -> None:
         """Run a program on as many threads as it has shares for, or alone while the others are busy."""
         threads = self.threads
         if min(threads, program.shares) < 2 or not self._busy.acquire(blocking=False):
-            failed = run_share(program.address, program.end, 1, 0)
+            program.met += 1
+            failed = run_share(program.address, program.end, 1, 0, program.met, self._halt_address)
         else:
             failed = self._run_on(threads, program)
         if failed:
@@ -249,22 +279,26 @@ class Team:
         helpers = min(threads, program.shares) - 1
         try:
             while len(self._workers) < helpers:
-                self._workers.append(_Worker(len(self._workers) + 1))
+                self._workers.append(_Worker(len(self._workers) + 1, self._halt))
                 self._core = None
             self._keep_off()
             asked = self._workers[:helpers]
+            program.met += 1 + helpers
             for worker in asked:
                 worker.ask(program, threads)
-            failed: bool = run_share(program.address, program.end, threads, 0)
+            failed: bool = run_share(program.address, program.end, threads, 0, program.met, self._halt_address)
             for worker in asked:
                 failed = worker.wait() or failed
             return failed
         except BaseException:  # an error, or an interrupt that may have come anywhere: none may go on with our arrays
+            self._halt[0] = 1
             workers, self._workers = self._workers, []
             for worker in workers:
                 worker.end()
             for worker in workers:
                 worker.join()
+            self._halt[0] = 0
+            program.rewind()
             raise
         finally:
             self._busy.release()
@@ -302,3 +336,13 @@ def _threads_wanted() -> int:
 
 
 team = Team(_threads_wanted())
+
+
+def recordable(function: Callable[..., None]) -> Callable[..., None]:
+    """A function that writes to arrays, and is no kernel, as one that Team.record can record."""
+
+    @wraps(function)
+    def recorded(*args: Any) -> None:
+        team.do(function, *args)
+
+    return recorded

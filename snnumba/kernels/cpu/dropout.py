@@ -11,6 +11,7 @@ et al. 2014, JMLR 15, 1929-1958.
 import numpy as np
 
 from ._compile import kernel, part, rules
+from ._threads import recordable
 from .bits import ONE
 from .conv import NO_BITS
 from .dense import BLOCK
@@ -73,6 +74,7 @@ def dropout_backward(begin, end, d, key, call, limit, scale, first, dx, add):
             add_kept(d[t, b], NO_BITS, stream, number, limit, scale, row)
 
 
+@recordable
 def next_call(counter, call):
     """call = counter, counter += 1; both (1,) uint64."""
     call[0] = counter[0]

@@ -5,6 +5,7 @@ import math
 import numpy as np
 
 from ._compile import kernel, part, rules
+from ._threads import recordable
 
 adam_rule, sgd_rule, clamp_rule, norm_factor = rules.adam, rules.sgd, rules.clamp, rules.norm_factor
 
@@ -79,6 +80,7 @@ def sum_of_squares(x):
     return ((a + b) + (c + d)) + ((e + f) + (g + h))
 
 
+@recordable
 def clip_norm(x, limit, norm):
     """Eq. (e) in place: x (P,) float, P a multiple of 8; norm (1,) float64, written in full: |x| as it was."""
     norm[0] = math.sqrt(sum_of_squares(x))
@@ -96,6 +98,7 @@ def any_not_finite(x):
     return found
 
 
+@recordable
 def last_not_finite(x, place):
     """place (1,) int64 = 1 + the index of the last of x (P,) float that is NaN or infinite; 0 where there is none."""
     place[0] = 1 + np.flatnonzero(~np.isfinite(x))[-1] if any_not_finite(x) else 0

@@ -8,7 +8,10 @@ A parameter p of a shape that broadcasts to that of the neurons: (), (N,), (C, 1
 
 import numpy as np
 
+from ._threads import recordable
 
+
+@recordable
 def spread(value, shape, out, clipped=False):
     """Eq. (1): out (K N,), K rows of neurons of a shape; clipped to [0, 1] if asked."""
     rows = out.reshape(-1, *shape)
@@ -19,6 +22,7 @@ def spread(value, shape, out, clipped=False):
         rows[...] = value
 
 
+@recordable
 def sum_shared(partial, shape, value, clipped, add, gradient):
     """Eq. (2): gradient, shaped as value, from partial (blocks, N); 0 where a clipped value lies outside of [0, 1]."""
     total = partial.sum(axis=0).reshape(shape)
@@ -30,6 +34,7 @@ def sum_shared(partial, shape, value, clipped, add, gradient):
     gradient[...] = gradient + total if add else total
 
 
+@recordable
 def flip(weight, out):
     """A weight (C, kh, kw, O) as its backward pass wants it: flipped in both directions, from outputs to inputs.
 
@@ -44,6 +49,7 @@ def flip(weight, out):
             out[:, ::-1, ::-1][:, : some.shape[1], : some.shape[2], :, a, b] = some
 
 
+@recordable
 def add_rows_of(x, y, out):
     """out = x + y, vectors."""
     np.add(x, y, out=out)

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ._threads import recordable
+
 Array = npt.NDArray[Any]
 
 
@@ -64,16 +66,19 @@ def to_host(x: Array) -> Array:
     return x
 
 
+@recordable
 def write(x: Array, out: Array) -> None:
     """out = x, a host array."""
     out[...] = x
 
 
+@recordable
 def fill(x: Array, value: Any) -> None:
     """x = value, a number of its type."""
     x.fill(value)
 
 
+@recordable
 def copy(x: Array, out: Array) -> None:
     """out = x, both of this target, and of one shape and type."""
     out[...] = x

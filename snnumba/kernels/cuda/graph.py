@@ -2,10 +2,13 @@
 
 import weakref
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
+import numpy as np
+
 from ._driver import SIMULATED, bindings, launches, numba_cuda
+from .workspace import copy, from_host
 
 
 class Graph:
@@ -15,22 +18,27 @@ class Graph:
 
     Parameters
     ----------
-    work : launches kernels, and neither copies to or from the host nor waits for the device
+    work : launches kernels, and neither copies to or from the host nor waits for the device; its arguments are arrays
+        that kernels read, of the same shapes and types each time
     """
 
-    def __init__(self, work: Callable[[], None]) -> None:
+    def __init__(self, work: Callable[..., None]) -> None:
         self.work = work
         self._ran = False
         self._executable: Any = None
+        self._inputs: list[Any] = []  # of our own: what the launches read
 
-    def __call__(self) -> None:
+    def __call__(self, *inputs: Any) -> None:
         if not self._ran or SIMULATED:
             self._ran = True
-            self.work()
+            self.work(*inputs)
             return
         if self._executable is None:
-            self._executable = _recorded(self.work)
+            self._inputs = [from_host(np.zeros(x.shape, x.dtype)) for x in inputs]
+            self._executable = _recorded(partial(self.work, *self._inputs))
             weakref.finalize(self, _call, "cuGraphExecDestroy", self._executable).atexit = False
+        for x, ours in zip(inputs, self._inputs, strict=True):
+            copy(x, ours)
         _call("cuGraphLaunch", self._executable, _stream().handle)
 
 
