@@ -51,18 +51,21 @@ def linear_forward(begin, end, x, active, weight, bias, out):
 
 
 @part
-def add_products(x, active, d, begin, end, dweight):
+def add_products(x, active, d, begin, end, dweight, dbias, add):
     """Eq. (2) added to inputs [begin, end) of dweight; x, active and d as in linear_backward, a row for each (t, b).
 
-    64 rows are taken together, and four vectors of each at a time copied to where they stay in the first cache.
+    64 rows are taken together, and four vectors of each at a time copied to where they stay in the first cache. Eq. (3)
+    is for as large a share of dbias, added to if add, else written in full.
     """
-    n, width = dweight.shape[1], lanes(d[0])
+    inputs, n, width = dweight.shape[0], dweight.shape[1], lanes(d[0])
     words, near = room_for(active[0], 64), room_for(d[0], NEAR)
     for last in range(d.shape[0] - 1, -1, -64):
         count = min(64, last + 1)
         c = 0
         while c < n:
             bring_near(d, last, -1, count, c, near)
+            if begin * n <= c * inputs < end * n:
+                add_up(near, count, c, dbias, add or last < d.shape[0] - 1)
             for base in range(begin // 64 * 64, end, 64):
                 for r in range(64):
                     words[r] = active[last - r, base // 64] if r < count else ZERO
@@ -72,30 +75,28 @@ def add_products(x, active, d, begin, end, dweight):
 
 
 @part
-def add_up(d, out):
-    """Eq. (3): out += the rows of d, from the last to the first."""
+def add_up(near, count, c, out, add):
+    """Eq. (3): `count` rows of d, columns from c on, as bring_near left them, added to out if add, else to 0."""
     n, width = out.shape[0], lanes(out)
-    c = 0
-    while c + 4 * width <= n:
+    if c + 4 * width <= n:
         c1, c2, c3 = c + width, c + 2 * width, c + 3 * width
-        o0, o1, o2, o3 = load(out, c), load(out, c1), load(out, c2), load(out, c3)
-        for r in range(d.shape[0] - 1, -1, -1):
-            row = d[r]
-            o0, o1 = plus(o0, load(row, c)), plus(o1, load(row, c1))
-            o2, o3 = plus(o2, load(row, c2)), plus(o3, load(row, c3))
+        o0 = o1 = o2 = o3 = zero(out)
+        if add:
+            o0, o1, o2, o3 = load(out, c), load(out, c1), load(out, c2), load(out, c3)
+        for at in range(0, 4 * width * count, 4 * width):
+            o0, o1 = plus(o0, load(near, at)), plus(o1, load(near, at + width))
+            o2, o3 = plus(o2, load(near, at + 2 * width)), plus(o3, load(near, at + 3 * width))
         store4(out, c, width, o0, o1, o2, o3)
-        c += 4 * width
-    while c < n:
-        o0 = load_part(out, c, n - c)
-        for r in range(d.shape[0] - 1, -1, -1):
-            o0 = plus(o0, load_part(d[r], c, n - c))
+    else:
+        o0 = load_part(out, c, n - c) if add else zero(out)
+        for at in range(0, width * count, width):
+            o0 = plus(o0, load(near, at))
         store_part(out, c, o0, n - c)
-        c += width
 
 
-@kernel(lambda x, active, d, dweight, *_: dweight.shape[0] + 1)
+@kernel(lambda x, active, d, dweight, *_: dweight.shape[0], grain=BLOCK)
 def linear_backward(begin, end, x, active, d, dweight, dbias, add):
-    """Eqs. (2) and (3); an item is an input, and the bias is the last one.
+    """Eqs. (2) and (3); an item is an input.
 
     Parameters
     ----------
@@ -104,19 +105,14 @@ def linear_backward(begin, end, x, active, d, dweight, dbias, add):
     dweight, dbias : (I, O), (O,) float        added to if add, else written in full
     """
     inputs, n = dweight.shape
-    stop = min(end, inputs)
     rows = d.shape[0] * d.shape[1]
     if not add:
-        dweight[begin:stop] = 0
-        if end > inputs:
-            dbias[:] = 0
+        dweight[begin:end] = 0
     marks, ds = active.reshape(rows, active.shape[2]), d.reshape(rows, n)
     if x is None:
-        add_products(None, marks, ds, begin, stop, dweight)
+        add_products(None, marks, ds, begin, end, dweight, dbias, add)
     else:
-        add_products(x.reshape(rows, inputs), marks, ds, begin, stop, dweight)
-    if end > inputs:
-        add_up(ds, dbias)
+        add_products(x.reshape(rows, inputs), marks, ds, begin, end, dweight, dbias, add)
 
 
 @part
@@ -216,7 +212,7 @@ def add(begin, end, x, y, out):
                 out[t, b, n] = x[t, b, n] + y[t, b, n]
 
 
-@kernel(lambda a, *_: a.shape[0], grain=256)
+@kernel(lambda a, *_: a.shape[0], grain=32)
 def transpose(begin, end, a, out):
     """out = a^T, in squares that stay in cache; a (I, O), out (O, I) written in full."""
     for first in range(begin, end, 16):
