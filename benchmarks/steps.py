@@ -112,14 +112,7 @@ class Tutorial(Step):
 
     def on(self, device: str, precision: str = "fp32") -> Run:
         net, loss_fn = self.net(device, precision), SF.mse_count_loss(0.8, 0.2)
-        optimizer = optim.Adam(net, lr=1e-3)
-
-        def step(x: Any, y: np.ndarray) -> None:
-            spk, _ = net.forward(x)
-            _, dspk = loss_fn(spk, y)
-            net.backward(dspk=dspk)
-            optimizer.step()
-
+        step = snn.TrainingStep(net, loss_fn, optim.Adam(net, lr=1e-3))
         return in_turn(step, [(moved(x, device), y) for x, y in self.batches()])
 
     def cost(self) -> tuple[float, float]:

@@ -17,6 +17,7 @@ from .backend import get_num_threads, set_num_threads
 from .layers import SLSTM, AvgPool2d, Conv2d, Dropout, Flatten, Leaky, Linear, MaxPool2d, RLeaky
 from .network import Network
 from .training import evaluate, fit
+from .training_step import TrainingStep
 
 __all__ = [
     "SLSTM",
@@ -29,6 +30,7 @@ __all__ = [
     "MaxPool2d",
     "Network",
     "RLeaky",
+    "TrainingStep",
     "datasets",
     "evaluate",
     "fit",

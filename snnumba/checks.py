@@ -2,7 +2,7 @@
 
 import math
 from numbers import Real
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -50,3 +50,15 @@ def as_array(name: str, x: npt.ArrayLike) -> npt.NDArray[Any]:
         return np.asarray(x)
     except ValueError:
         raise ValueError(f"{name} must be an array; got {x!r}") from None
+
+
+class Watched:
+    """Something that counts how often its settings are changed: its attributes whose names begin with a letter."""
+
+    results: ClassVar[tuple[str, ...]] = ()  # those that are no settings
+    _changes = 0
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name[0] != "_" and name not in self.results and vars(self).get(name, self) is not value:
+            self._changes += 1
+        super().__setattr__(name, value)

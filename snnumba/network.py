@@ -3,6 +3,7 @@
 import inspect
 import math
 from collections.abc import Mapping
+from functools import partial
 from types import ModuleType
 from typing import Any, Self, overload
 
@@ -104,11 +105,17 @@ class Network:
         rng = np.random.default_rng(check_seed(seed))
         for layer in self.layers:
             layer._build(self.dtype, rng)
+        self._parts = {  # all layers, those inside others too
+            f"{k}.{i}": part for k, layer in enumerate(self.layers) for i, part in enumerate(layer._all())
+        }
         self._place()
         self._output: tuple[int, ...] | None = None  # the shape of what forward gave
         self._tapes: list[dict[str, Any]] = []  # of the layers, as forward left them
         self._windows: Windows | None = None  # that forward ran in
         self._x_shape: tuple[int, ...] = ()
+        self._recorded: tuple[Any, ...] = ()  # the call of forward that _graph is of, and what that made
+        self._graph: Any = None
+        self._made: Any = None
 
     def __repr__(self) -> str:
         return f"Network({', '.join(map(repr, self.layers))}, num_steps={self.num_steps})"
@@ -206,7 +213,7 @@ class Network:
         """
         self._kernels = self._load(device, precision)
         self.device, self.precision = device, precision
-        self._output, self._windows = None, None
+        self._output, self._windows, self._recorded = None, None, ()
         self._place()
         return self
 
@@ -277,20 +284,12 @@ class Network:
         if record is not None and not (isinstance(record, str) and record in RECORDS):
             raise ValueError(f"record must be one of {', '.join(RECORDS)}, or None; got {record!r}")
         steps = self.num_steps if num_steps is None else check_size("num_steps", num_steps)
-        kernels = self._kernels
-        x = kernels.as_array("x", x)
-        timed = x.ndim in (3, 5)
-        sample = self.layers[0].in_shape or x.shape[1 + timed :]
-        if timed:
-            signal: Any = kernels.check_array("x, time first,", x, self.dtype, (steps, "B", *sample))
-        else:
-            signal = kernels.check_array("x", x, self.dtype, ("B", *sample)).reshape(1, *x.shape)
-        if sample != self.shapes[0]:
-            self.shapes = self.shapes_for(sample)
+        x = self._check(x, steps)
+        signal: Any = x if x.ndim in (3, 5) else x.reshape(1, *x.shape)
         self._check_carried(signal.shape[1])
         self._output, self._tapes, self._windows = None, [], None
         if record is not None:
-            return self._recorded(signal, steps, record)
+            return self._record(signal, steps, record)
         if self.checkpoint_every is not None and self.checkpoint_every < steps:
             windows = Windows(self, signal, steps, self.checkpoint_every)
             spk, mem = windows.forward()
@@ -305,35 +304,79 @@ class Network:
         self._tapes = [layer._tape for layer in self.layers]
         return spk, self._last.mem
 
-    def _recorded(self, x: Array, steps: int, record: str) -> Array:
+    def _check(self, x: Any, steps: int) -> Array:
+        """x, if it is an input of so many steps, or of one that is shown at each."""
+        kernels = self._kernels
+        x = kernels.as_array("x", x)
+        timed = x.ndim in (3, 5)
+        sample = self.layers[0].in_shape or x.shape[1 + timed :]
+        name, leading = ("x, time first,", (steps, "B")) if timed else ("x", ("B",))
+        x = kernels.check_array(name, x, self.dtype, (*leading, *sample))
+        if sample != self.shapes[0]:
+            self.shapes = self.shapes_for(sample)
+        checked: Array = x
+        return checked
+
+    def _record(self, x: Array, steps: int, record: str) -> Array:
         """What `record` names of the last layer, for x (T or 1, B, *sample), a few samples at a time."""
         batch, shape = x.shape[1], self.shapes[-1]
         assert shape is not None
         most = max(math.prod(made) for made in self.shapes if made is not None)
         size = max(32, min(1024, TAPE // (steps * most) // 32 * 32))
-        if any(part._whole_batch for layer in self.layers for part in layer._all()):
+        if any(part._whole_batch for part in self._parts.values()):
             size = batch
-        kept = (batch, *shape) if record == "count" else (steps, batch, *shape)
-        made: Array = self._work.empty(record, kept, self.dtype)
+        made: Array = self._work.empty(
+            record, (batch, *shape) if record == "count" else (steps, batch, *shape), self.dtype
+        )
         for begin in range(0, batch, size):
             some = slice(begin, min(begin + size, batch))
-            signal: Any = x if size >= batch else self._some(x, some)
-            with self._kernels.team.together():  # over samples
-                for layer in self.layers:
-                    signal = layer._run(signal, steps)
-                if record == "spikes":
-                    signal = self._last._as_floats(signal)
+            signal = x if size >= batch else self._some(x, some)
+            call = signal.shape, steps, record, self._settings
+            if call != self._recorded:
+                self._recorded, self._made = call, None
+                self._graph = self._kernels.Graph(partial(self._run_for, record, steps))
+            self._graph(signal)
             if record == "count":
-                self._last._count(signal, made[some])
+                self._kernels.copy(self._made, made[some])
+            elif size >= batch:
+                self._kernels.copy(self._made, made)
             else:
-                signal = self._last.mem if record == "membrane" else signal
-                if size >= batch:
-                    made = signal
-                else:
-                    made[:, some] = signal
-            for layer in self.layers:
-                layer._tape = {}
+                made[:, some] = self._made
         return made
+
+    def _run_for(self, record: str, steps: int, x: Array) -> None:
+        """Run the layers, and keep nothing but what is recorded, as _made."""
+        signal: Any = x
+        with self._kernels.team.together():  # over samples
+            for layer in self.layers:
+                signal = layer._run(signal, steps)
+            if record == "spikes":
+                signal = self._last._as_floats(signal)
+        if record == "count":
+            self._made = self._work.empty("made", (x.shape[1], *(self.shapes[-1] or ())), self.dtype)
+            self._last._count(signal, self._made)
+        else:
+            self._made = self._last.mem if record == "membrane" else signal
+        for layer in self.layers:
+            layer._tape = {}
+
+    @property
+    def _pass(self) -> tuple[Any, ...]:
+        """The pass that the net is at: what the last forward left for backward and others."""
+        return self._output, self._x_shape, self._windows, self._tapes
+
+    @_pass.setter
+    def _pass(self, state: tuple[Any, ...]) -> None:
+        self._output, self._x_shape, self._windows, self._tapes = state
+        for layer, tape in zip(self.layers, self._tapes, strict=True):
+            layer._tape = tape
+
+    @property
+    def _settings(self) -> object:
+        """What a pass depends on beside its input and what arrays hold; of its own for one that begins at a state."""
+        if any(layer._start for layer in self.layers):
+            return object()
+        return self.num_steps, self.checkpoint_every, sum(part._changes for part in self._parts.values())
 
     def _some(self, x: Array, some: slice) -> Array:
         """Some samples of x (T or 1, B, *sample)."""
@@ -432,16 +475,14 @@ class Network:
     def _check_carried(self, batch: int) -> None:
         """Refuse to go on, after detach, with another number of samples."""
         for k, layer in enumerate(self.layers):
-            for part in layer._all():
-                for state in part._start if isinstance(part, Spiking) else ():
-                    if state is not None and len(state) != batch:
-                        raise ValueError(f"x must have {len(state)} samples, as layer {k} had at detach(); got {batch}")
+            for state in layer._start:
+                if state is not None and len(state) != batch:
+                    raise ValueError(f"x must have {len(state)} samples, as layer {k} had at detach(); got {batch}")
 
     def train(self, mode: bool = True) -> Self:
         """Let layers that differ while they are trained, such as Dropout, do as then, or not; returns the net."""
-        for layer in self.layers:
-            for part in layer._all():
-                part.training = bool(mode)
+        for part in self._parts.values():
+            part.training = bool(mode)
         return self
 
     def eval(self) -> Self:
@@ -505,13 +546,9 @@ class Network:
         for layer, arrays in zip(self.layers, checked, strict=True):
             layer._assign(arrays)
 
-    def _parts(self) -> dict[str, Layer]:
-        """All layers, those inside others too: "<index>.<index among it and those inside>"."""
-        return {f"{k}.{i}": part for k, layer in enumerate(self.layers) for i, part in enumerate(layer._all())}
-
     def random_state(self) -> dict[str, Array]:
         """Copies of what the next random numbers follow from, such as Dropout's; they are not in state_dict."""
-        states = {name: part._random() for name, part in self._parts().items()}
+        states = {name: part._random() for name, part in self._parts.items()}
         return {name: state for name, state in states.items() if state is not None}
 
     def load_random_state(self, state: Mapping[str, npt.ArrayLike]) -> None:
@@ -530,7 +567,7 @@ class Network:
             if x.shape != (2,) or x.dtype != np.uint64:
                 raise ValueError(f"the random state of {name} must be (2,) uint64; got {x.dtype} {x.shape}")
         for name, x in arrays.items():
-            self._parts()[name]._set_random(x)
+            self._parts[name]._set_random(x)
 
 
 def check_net(net: Any) -> Network:

@@ -11,10 +11,9 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from functools import partial
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from . import guards, optim
 from .datasets import Dataset, Samples
@@ -22,32 +21,13 @@ from .functional.readings import Counts
 from .layers.base import Array
 from .layers.spiking import Spiking
 from .network import Network
+from .training_step import Loss, Optimizer, TrainingStep, go_back, output_of
 
 WATCH = 8  # steps from one look at firing rates, and at what the bar tells, to the next: each would cost 3% of a step
 READ = 64  # steps on a device from one reading of what they measured to the next
 ACCURACY = "accuracy"  # what is measured where there are labels, whether metrics are asked for or not
 
 Metric = Callable[[Array, Array], float]  # of the output that the loss reads and the targets: a mean over the samples
-
-
-class Loss(Protocol):
-    """Value and gradient for an output (T, B, C) and targets; `output` is "spk" or "mem", the one it reads."""
-
-    @property
-    def output(self) -> str: ...
-
-    def __call__(self, output: Array, targets: npt.ArrayLike, /) -> tuple[float, Array]: ...
-
-
-class Optimizer(Protocol):
-    """Changes the parameters of `net` by its gradients."""
-
-    @property
-    def net(self) -> Network: ...
-
-    def step(self) -> None: ...
-
-    def state_dict(self) -> dict[str, Array]: ...
 
 
 class Measured(NamedTuple):
@@ -74,14 +54,16 @@ class HostSteps:
         clip: float | None = None,
     ) -> None:
         self.net, self.dataset, self.loss_fn, self.measures = net, dataset, loss_fn, measures
-        self.batch_size, self.optimizer, self.clip = batch_size, optimizer, clip
-        self._place = net._kernels.from_host(np.zeros(1, np.int64))  # of a gradient that is not finite
+        self.batch_size = batch_size
+        self._training = None
+        if optimizer is not None and loss_fn is not None:
+            self._training = TrainingStep(net, loss_fn, optimizer, clip)
         x, y = (np.empty(shape, dtype) for shape, dtype in dataset.layout(batch_size))
         self._batch = x, y
 
     def run(self, order: Array, begin: int = 0) -> Iterator[list[Measured]]:
         """A step for each batch of samples in this order (N,) int64, but for those that were done before."""
-        watch = 1 if self.optimizer is None else WATCH
+        watch = 1 if self._training is None else WATCH
         with closing(self.dataset.batches(order[begin * self.batch_size :], self.batch_size, self._batch)) as batches:
             for step, (x, y) in enumerate(batches, begin):
                 loss, measured, fault = self._step(x, y)
@@ -92,29 +74,16 @@ class HostSteps:
     def _step(self, x: Array, y: Array) -> tuple[float, dict[str, float], str | None]:
         """The loss of a batch, what is measured on it, and what is not finite; what this holds of work arrays is let go
         of at its end."""
-        output = _output(self.net, self.loss_fn, x)
-        if self.loss_fn is None:
-            return 0.0, {name: measure(output, y) for name, measure in self.measures.items()}, None
-        loss, gradient = self.loss_fn(output, y)
+        if self._training is not None:
+            loss, output = self._training.gradients(x, y)
+        else:
+            output = output_of(self.net, self.loss_fn, x)
+            loss = 0.0 if self.loss_fn is None else self.loss_fn(output, y)[0]
         measured = {name: measure(output, y) for name, measure in self.measures.items()}
-        fault = self._learn(loss, gradient) if self.optimizer is not None else None
+        fault = None if self._training is None else self._training.fault(loss)
+        if self._training is not None and fault is None:
+            self._training.change()
         return loss, measured, fault
-
-    def _learn(self, loss: float, gradient: Array) -> str | None:
-        """Change the net, or tell what is not finite."""
-        net, kernels = self.net, self.net._kernels
-        if not math.isfinite(loss):
-            return guards.loss_fault(net, loss)
-        assert self.loss_fn is not None
-        assert self.optimizer is not None
-        _backward(net, self.loss_fn, gradient)
-        kernels.last_not_finite(net.gradient_vector, self._place)
-        if place := int(kernels.to_host(self._place)[0]):
-            return guards.gradient_fault(net, place)
-        if self.clip is not None:
-            optim.clip_grad_norm(net, self.clip)
-        self.optimizer.step()
-        return None
 
 
 class DeviceSteps:
@@ -223,7 +192,7 @@ class DeviceSteps:
         picked, x, y = self._batches[size]
         kernels.begin_step(k, self._order, self.batch_size, picked, self._table, self._factors)
         kernels.gather(self._images, self._labels, picked, *self._normal, x.reshape(size, math.prod(x.shape[1:])), y)
-        output = _output(net, self.loss_fn, x)
+        output = output_of(net, self.loss_fn, x)
         terms, gradient = ([], None) if self.loss_fn is None else self.loss_fn.terms(output, y)
         if self._sums is None:
             self._sums = kernels.from_host(np.zeros((len(self._counts), max(1, len(terms))), net.dtype))
@@ -235,7 +204,7 @@ class DeviceSteps:
             for column, layer in enumerate(self._spiking.values(), 1):
                 kernels.record(layer._counts(), k, column, self._counts)
         if self.optimizer is not None:
-            _backward(net, self.loss_fn, gradient)
+            go_back(net, self.loss_fn, gradient)
             kernels.last_not_finite(net.gradient_vector, self._place)
             kernels.record(self._place, k, 1 + len(self._spiking), self._counts)
             if self.clip is not None:
@@ -260,17 +229,3 @@ def steps_of(
         assert optimizer is None or isinstance(optimizer, optim.Optimizer)
         return DeviceSteps(net, dataset, loss_fn, batch_size, optimizer, clip)
     return HostSteps(net, dataset, loss_fn, measures, batch_size, optimizer, clip)
-
-
-def _output(net: Network, loss_fn: Loss | None, x: Array) -> Array:
-    """The output of the net that the loss reads."""
-    spk, mem = net.forward(x)
-    return mem if loss_fn is not None and loss_fn.output == "mem" else spk
-
-
-def _backward(net: Network, loss_fn: Loss, gradient: Array | None) -> None:
-    """From the gradient of the output that the loss reads."""
-    if loss_fn.output == "mem":
-        net.backward(dmem=gradient)
-    else:
-        net.backward(dspk=gradient)

@@ -17,7 +17,8 @@ from .layers.base import Array, check_size
 from .network import Network, check_net
 from .optim import Schedule
 from .regression import RegressionDataset
-from .steps import ACCURACY, DeviceSteps, HostSteps, Loss, Metric, Optimizer, steps_of
+from .steps import ACCURACY, DeviceSteps, HostSteps, Metric, steps_of
+from .training_step import Loss, Optimizer, check_clip, check_loss
 
 DIVERGED = "the training diverged: try a lower lr, or a clip"
 ACCURACIES = {"spk": accuracy_rate, "mem": accuracy_membrane}  # by the output that the loss reads
@@ -108,14 +109,13 @@ def fit(
     """
     loader = _loader(train, batch_size, seed)
     check_net(net)
-    _check_loss(loss_fn)
+    check_loss(loss_fn)
     if getattr(optimizer, "net", None) is not net:
         raise ValueError(f"optimizer must be one of this net; {optimizer!r} is not")
     check_size("epochs", epochs)
     if schedule is not None and getattr(schedule, "optimizer", None) is not optimizer:
         raise ValueError(f"schedule must be one of this optimizer; {schedule!r} is not")
-    if clip is not None and not (isinstance(clip, int | float | np.number) and clip > 0):
-        raise ValueError(f"clip must be a number above 0; got {clip!r}")
+    check_clip(clip)
     if on_nan not in ("stop", "skip"):
         raise ValueError(f'on_nan must be "stop" or "skip"; got {on_nan!r}')
     for name, dataset in (("train", loader.dataset), ("validation", validation)):
@@ -206,7 +206,7 @@ def evaluate(
     """
     check_net(net)
     if loss_fn is not None:
-        _check_loss(loss_fn)
+        check_loss(loss_fn)
     _check_dataset("dataset", dataset, net)
     measures = _measures(dataset, loss_fn, metrics)
     size = min(check_size("batch_size", batch_size), len(dataset))
@@ -277,13 +277,6 @@ def _accuracy(loss_fn: Loss | None, output: Array, y: Array) -> float:
     metric = ACCURACIES["spk" if loss_fn is None else loss_fn.output]
     num_classes = getattr(loss_fn, "num_classes", None)
     return metric(output, y, num_classes is not None, num_classes)
-
-
-def _check_loss(loss_fn: Any) -> None:
-    if isinstance(loss_fn, type) or not callable(loss_fn) or getattr(loss_fn, "output", None) not in ACCURACIES:
-        raise TypeError(f'loss_fn must be a loss whose output is "spk" or "mem"; got {loss_fn!r}')
-    if getattr(loss_fn, "reduction", "mean") == "none":
-        raise ValueError(f'loss_fn must give one number, by reduction="mean" or "sum"; got {loss_fn!r}')
 
 
 def _check_dataset(name: str, dataset: Any, net: Network) -> None:

@@ -10,10 +10,10 @@ from .datasets import Dataset, Samples
 from .layers import Linear, RLeaky
 from .layers.base import Layer
 from .network import Network
-from .steps import Loss
 from .tasks import spike_time, trajectory
 from .tasks.classification import LOSSES
 from .training import fit
+from .training_step import Loss
 
 SAMPLES, STEPS, HIDDEN = 4, 10, 8
 

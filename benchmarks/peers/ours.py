@@ -19,17 +19,14 @@ class Ours:
             num_steps=STEPS,
             seed=0,
         )
-        self.loss_fn = SF.mse_count_loss(correct_rate=0.8, incorrect_rate=0.2)
-        self.optimizer = optim.Adam(self.net, lr=LEARNING_RATE)
+        loss_fn = SF.mse_count_loss(correct_rate=0.8, incorrect_rate=0.2)
+        self.training_step = snn.TrainingStep(self.net, loss_fn, optim.Adam(self.net, lr=LEARNING_RATE))
 
     def arrays(self, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return x, y
 
     def step(self, x: np.ndarray, y: np.ndarray) -> None:
-        spk, _ = self.net.forward(x)
-        _, dspk = self.loss_fn(spk, y)
-        self.net.backward(dspk=dspk)
-        self.optimizer.step()
+        self.training_step(x, y)
 
     def classify(self, x: np.ndarray) -> np.ndarray:
         return self.net.forward(x, record="count").argmax(axis=1)

@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import backend
-from ..checks import check_choice
+from ..checks import Watched, check_choice
 from ..kernels.cpu import Workspace
 from ..layers.base import Array
 from .checks import check_labels, check_output, check_weight
@@ -30,7 +30,7 @@ from .regularizers import Regularized
 REDUCTIONS = ("mean", "sum", "none")
 
 
-class Loss:
+class Loss(Watched):
     """A criterion on what is read from an output (T, B, C), value and gradient."""
 
     output = "spk"  # which output of a net it is for: "spk" or "mem"

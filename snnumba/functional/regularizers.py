@@ -9,6 +9,7 @@ from typing import Any, Protocol, cast
 import numpy.typing as npt
 
 from .. import backend
+from ..checks import Watched
 from ..kernels.cpu import Workspace
 from ..layers.base import Array
 from .checks import check_finite, check_output
@@ -21,7 +22,7 @@ class _Loss(Protocol):
     def __call__(self, output: Array, targets: npt.ArrayLike, /) -> tuple[Any, Array]: ...
 
 
-class l1_rate_sparsity:
+class l1_rate_sparsity(Watched):
     """Few spikes: Lambda sum_TBC spk, and the gradient Lambda everywhere.
 
     Parameters
@@ -78,7 +79,7 @@ class l1_rate_sparsity:
         return gradient
 
 
-class Regularized:
+class Regularized(Watched):
     """A loss and a regularizer of the same output: the sums of their values and of their gradients."""
 
     def __init__(self, loss_fn: _Loss, regularizer: Any) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import backend
-from ..checks import as_array
+from ..checks import Watched, as_array
 from ..kernels import cpu
 from ..kernels.cpu import Workspace
 
@@ -112,7 +112,7 @@ def as_numbers(name: str, x: npt.ArrayLike, dtype: np.dtype[Any]) -> Array:
     return array.astype(dtype, copy=False)
 
 
-class Layer:
+class Layer(Watched):
     """A layer of a net: named arrays, some learnable, and a pass over time forward and backward.
 
     Parameters
@@ -123,6 +123,7 @@ class Layer:
 
     in_shape: tuple[int, ...] | None = None  # of a sample, where the layer takes but one
     _window = Window()  # of the pass that the layer is at
+    _start: tuple[Array | None, ...] = ()  # the state that the next run over time begins at; (): rest
     training = True  # whether a layer that differs while it is trained, such as Dropout, is being trained
 
     def __init__(self, dtype: npt.DTypeLike | None = None, seed: int | None = None) -> None:
@@ -270,6 +271,7 @@ class Layer:
         """Work with these kernels from now on, on arrays of their own."""
         self._kernels = kernels
         self._work = kernels.Workspace()
+        self._changes += 1
         self._forget()
 
     def _forget(self) -> None:
@@ -342,6 +344,7 @@ class Layer:
         return checked
 
     def _assign(self, state: dict[str, Array]) -> None:
+        self._changes += 1
         for name, x in state.items():
             parameter = self._parameters[name]
             self._kernels.write(np.moveaxis(x, 0, -1) if parameter.outputs_last else x, parameter.value)

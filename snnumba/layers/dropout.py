@@ -56,6 +56,7 @@ class Dropout(Stateless):
 
     def _set_random(self, state: Array) -> None:
         self._key = state[0]
+        self._changes += 1
         self._kernels.write(state[1:], self._calls)
 
     def _move(self, kernels: Any) -> None:

@@ -20,6 +20,8 @@ from .spiking import Spiking, check_numbers
 class Neurons(Spiking):
     """Leaky integrate-and-fire neurons of a shape (N,) or (C, H, W); the arguments are those of Leaky and RLeaky."""
 
+    results = "dspk0", "dmem0"
+
     def __init__(
         self,
         beta: npt.ArrayLike,

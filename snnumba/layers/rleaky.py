@@ -262,6 +262,7 @@ class RLeaky(Neurons):
                 parameter.gradient = np.zeros(array.shape, self.dtype)
             parameter.value = np.empty(array.shape, self.dtype)
             self._V = array
+            self._changes += 1
         parameter.value[...] = array
 
     def _per_neuron(self) -> dict[str, Array]:

@@ -66,6 +66,8 @@ class SLSTM(Spiking):
 
     states = ("syn", "mem")
 
+    results = "dsyn0", "dmem0"
+
     def __init__(
         self,
         input_size: int,

@@ -55,7 +55,6 @@ class Spiking(Layer):
             str, tuple[tuple[int, ...], Array]
         ] = {}  # of parameters that do not learn: what _row made, and for what
         self._hidden: tuple[Array, ...] | None = None  # the state after the last call
-        self._start: tuple[Array | None, ...] = ()  # the state that the next run over time begins at; (): rest
         self._chained = False  # whether a run goes on where the last one ended, and back: as a feedback's layers do
         self._later: tuple[Array | None, ...] = ()  # the gradient of the state after the steps, from the run after it
 

@@ -11,8 +11,8 @@ from ..datasets import Samples
 from ..layers import Linear, RLeaky
 from ..layers.base import Layer, check_size
 from ..memory import default_memory
-from ..steps import Loss
 from ..streaming import StreamedDataset
+from ..training_step import Loss
 from .task import Task
 
 # The losses by their names here: what makes one, and its options with the tutorial's values.

@@ -11,7 +11,8 @@ from ..layers.base import Layer, check_size
 from ..layers.spiking import Spiking
 from ..memory import check_memory
 from ..network import Network
-from ..steps import Loss, Metric
+from ..steps import Metric
+from ..training_step import Loss
 
 # What a step of training keeps, in numbers: of a parameter its gradient, averages and copies, of a neuron at each step
 # its current and membrane, and their gradients. Peaks of memory were measured to be 7.7 and 2.6 to 3.9.
