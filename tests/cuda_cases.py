@@ -451,7 +451,7 @@ def lif_cases(rng: np.random.Generator) -> Iterator[Case]:
     for form in (SPREAD, WIDE):
         for delay in (False, True):
             runs.append(Neurons((20,), 3, feedback="linear", delay=delay, still=delay, sizes=form))
-        few = {f"{name}.MOST_BLOCKS": 10 for name in ("_lif_spread", "_lif_wide", "_lif_events")}
+        few = {"_lif_spread.MOST_BLOCKS": 10, "_lif_wide.MOST_BLOCKS": 5, "_lif_events.MOST_BLOCKS": 10}
         runs.append(Neurons((37,), 17, 3, feedback="linear", learn=False, sizes=few | form))
         runs.append(Neurons((17,), 1, feedback="linear", levels=levels, sizes=form, initial=False, given="dmem"))
         runs.append(Neurons((7,), 2, 1, feedback="linear", sizes=form, learn=False, given="dspk"))

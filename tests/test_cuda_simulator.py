@@ -20,7 +20,7 @@ if SIMULATED:
     from numba.cuda.simulator import kernel as simulator
     from numba.cuda.simulator.kernelapi import Dim3
 
-from cuda_cases import EVENTS, SPREAD, STRIDING, TILED, Case, all_cases, spikes
+from cuda_cases import EVENTS, SPREAD, STRIDING, TILED, Case, all_cases, packed, spikes
 from reference import relative_error
 
 from snnumba.kernels import cpu, cuda
@@ -204,3 +204,17 @@ def test_tf32_products_round_their_factors_to_10_bits_and_sums_not() -> None:
         tf32.linear_forward(*made.values())
     x, weight = (np.ldexp(np.round(np.ldexp(m, 11)), e - 11) for m, e in map(np.frexp, (x, weight)))
     assert relative_error(cuda.to_host(made["got"])[0], x[0] @ weight) < 1e-6
+
+
+def test_weight_gradients_of_spikes_are_sums_of_whole_floats_on_tensor_cores_too() -> None:
+    rng = np.random.default_rng(3)
+    events, d = spikes(rng, (1, 21, 70)), rng.normal(size=(1, 21, 9)).astype(np.float32)
+    d[0, 4, 7] = np.uint32(0x7FFFFFFF).view(np.float32)  # what a GPU makes of 0/0
+    dweight, dbias = np.empty((70, 9), np.float32), np.empty(9, np.float32)
+    made = on_device({"x": None, "active": packed(events), "d": d, "dweight": dweight, "dbias": dbias, "add": False})
+    with patch.object(dense, "MANY", 0), patch.object(dense, "MOSTLY", 10**9):
+        cuda.linear_backward(*made.values())
+    got, size = cuda.to_host(made["dweight"]), events[0].T @ abs(d[0])
+    right = abs(got - events[0].T.astype(np.float64) @ d[0]) <= 2.0**-21 * size
+    assert (right | (np.arange(9) == 7)).all()
+    assert np.isnan(got[:, 7]).all()

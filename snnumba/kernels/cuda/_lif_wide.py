@@ -1,16 +1,19 @@
 """Leaky integrate-and-fire neurons with a large linear feedback and many samples, all steps back in one launch.
 
 A block has TILE neurons of TILE samples, and for all steps their columns of the matrix in shared memory. The blocks
-that have the same samples are a group. A thread makes eight sums by eight in its registers, and at a step GROUPS of
-threads share out the terms. Each copies its inputs, d of the step after, from where the group's blocks have put them,
-as soon as those have raised their flags, and the next come while it multiplies. The sums of the groups are added in
-order by the threads that have the neurons, with their state in registers.
+that have the same samples are a group. At a step a block's warps share out the terms. Each copies its inputs, d of the
+step after, from where the group's blocks have put them, as soon as those have raised their flags, and the next come
+while it multiplies. The sums of the warps are added in order by the threads that have the neurons, with their state in
+registers.
+
+Tensor cores multiply: x y = (x1 + x2) (y1 + y2), split as in _ptx.py, but for x2 y2, which is no more than 2^-22 |x y|.
+They cut off what float32 would round; so they add up ROWS terms from 0, and threads add those sums up.
 
 A block's flag counts how often it has put something, from launch to launch. What it puts has two places in turn: one is
 used again two steps later, and in between the whole group has been waited for.
 
 Shared memory, in this order: the columns of the matrix; inputs of each warp, STAGES times, or then the sums of each
-group of threads; what is put.
+warp; what is put. Rows of TILE numbers lie swizzled, so that lanes of mma (_ptx.py) have banks of their own.
 """
 
 import numpy as np
@@ -18,35 +21,26 @@ import numpy as np
 from ._driver import SIMULATED, blocks, bounded, cuda, holds_together, part, rules, scratch
 from ._lif import adjoint
 from ._lif_tiled import clear_bits
-from ._ptx import commit, waiter
-from ._together import (
-    WARP,
-    await_flag,
-    copy_four,
-    four,
-    number,
-    put_four,
-    put_number,
-    raise_flag,
-    sync_warp,
-)
+from ._ptx import commit, mma, split, waiter
+from ._together import await_flag, copy_four, number, put_four, put_number, raise_flag, sync_warp
 
 surrogate, lif_through_leak = rules.surrogate, rules.lif_through_leak
 WANTED, MORE = rules.WANTED, rules.MORE
 
-SIDE, GROUPS, CHUNK = (1, 8, 4) if SIMULATED else (4, 16, 8)  # threads along a tile; groups; terms at a time
-TILE, HALF = 8 * SIDE, 4 * SIDE
-THREADS, WARPS = GROUPS * SIDE * SIDE, GROUPS // 2
+TILE, WARPS, WARP = (16, 1, 32) if SIMULATED else (32, 8, 32)
+THREADS = WARP * WARPS
 EACH = TILE * TILE // THREADS  # neurons of a thread
 MOST_COPIES = 2  # that a thread may have left to wait for
 STAGES = MOST_COPIES + 2
-ROWS = 2 * CHUNK  # terms of a warp at a time
-ROOM = max(WARPS * STAGES * ROWS * TILE, GROUPS * TILE * TILE)
+ROWS = 16  # terms of a warp at a time
+ROOM = WARPS * max(STAGES * ROWS, TILE) * TILE
 PITCH = TILE + 1
 MOST_BLOCKS = 128  # that run together: an H100 has 132 multiprocessors
 LEAST = 40 << 10  # neurons of all samples
 MOST_SHARED = 227 << 10  # bytes of shared memory of a block, on sm_90
-SUMS, EIGHT, OWN = (64,), (8,), (EACH,)
+HIGH, ACROSS = TILE // 16, TILE // 8  # tiles of mma: of samples, and of neurons
+SUMS, OWN = (4 * HIGH * ACROSS,), (EACH,)
+LEFT, RIGHT = (8,), (4 * ACROSS,)  # a tile of inputs and its rest; a row of tiles of the matrix and its rest
 
 await_copies = waiter(MOST_COPIES)
 
@@ -83,6 +77,12 @@ class Wide:
 
 
 @part
+def swizzled(row, column):
+    """Where a number of a row of TILE ones lies; four neighbours stay together."""
+    return row * TILE + (column ^ 8 * (row % ACROSS))
+
+
+@part
 def load_columns(weight, column, rows, columns):
     """Copy a block's columns of the matrix to shared memory, zeros after its last row and column."""
     for e in range(cuda.threadIdx.x, rows * TILE, THREADS):
@@ -90,7 +90,7 @@ def load_columns(weight, column, rows, columns):
         value = np.float32(0)
         if k < weight.shape[0] and n < weight.shape[1]:
             value = number(weight, k * weight.shape[1] + n)
-        put_number(columns, e, value)
+        put_number(columns, swizzled(k, e % TILE), value)
 
 
 @part
@@ -106,67 +106,60 @@ def fetch(inputs, first, room, chunk, chunks):
 
 
 @part
-def add_products(room, x, of_x, columns, w, of_w, sums):
-    """sums += eight inputs times eight numbers of the matrix."""
-    left, right = cuda.local.array(EIGHT, np.float32), cuda.local.array(EIGHT, np.float32)
-    left[0], left[1], left[2], left[3] = four(room, x)
-    left[4], left[5], left[6], left[7] = four(room, of_x)
-    right[0], right[1], right[2], right[3] = four(columns, w)
-    right[4], right[5], right[6], right[7] = four(columns, of_w)
-    for i in range(8):
-        for j in range(8):
-            sums[8 * i + j] += left[i] * right[j]
-
-
-@part
 def multiply(columns, inputs, first, rows, room, sums):
-    """sums = inputs from `first` on times the matrix, of this thread's terms."""
-    warp, lane = cuda.threadIdx.x // WARP, cuda.threadIdx.x % WARP
-    half, inner = lane // (SIDE * SIDE), lane % (SIDE * SIDE)
-    row, column = 4 * (inner // SIDE) + HALF * half, 4 * (inner % SIDE) + HALF * half
-    chunks = rows // (WARPS * ROWS)
-    for i in range(64):
-        sums[i] = 0
+    """sums = inputs from `first` on times the matrix, of this warp's terms."""
+    few = cuda.local.array(SUMS, np.float32)
+    left, right = cuda.local.array(LEFT, np.float32), cuda.local.array(RIGHT, np.float32)
+    warp, g, h = cuda.threadIdx.x // WARP, cuda.threadIdx.x % WARP // 4, cuda.threadIdx.x % 4
+    chunks, aside = rows // (WARPS * ROWS), swizzled(h, 0) - h * TILE  # of all rows that this thread reads
+    for e in range(SUMS[0]):
+        sums[e] = 0
     for k in range(STAGES - 1):
         fetch(inputs, first, room, k, chunks)
     for chunk in range(chunks):
         await_copies()
         sync_warp()
         fetch(inputs, first, room, chunk + STAGES - 1, chunks)
-        x, w = ((warp * STAGES + chunk % STAGES) * ROWS + half) * TILE, ((warp * chunks + chunk) * ROWS + half) * TILE
-        a, b, c, d = x + row, x + (row ^ HALF), w + column, w + (column ^ HALF)
-        for _ in range(CHUNK // 4):
-            add_products(room, a, b, columns, c, d, sums)
-            add_products(room, a + 2 * TILE, b + 2 * TILE, columns, c + 2 * TILE, d + 2 * TILE, sums)
-            add_products(room, a + 4 * TILE, b + 4 * TILE, columns, c + 4 * TILE, d + 4 * TILE, sums)
-            add_products(room, a + 6 * TILE, b + 6 * TILE, columns, c + 6 * TILE, d + 6 * TILE, sums)
-            a, b, c, d = a + 8 * TILE, b + 8 * TILE, c + 8 * TILE, d + 8 * TILE
+        for e in range(SUMS[0]):
+            few[e] = 0
+        x, w = (warp * STAGES + chunk % STAGES) * ROWS + h, (warp * chunks + chunk) * ROWS + h
+        for k in range(0, ROWS, 8):
+            for j in range(2 * ACROSS):
+                right[j] = number(columns, (w + k + 4 * (j % 2)) * TILE + (8 * (j // 2) + g ^ aside))
+            split(right, 2 * ACROSS, 2)
+            for i in range(HIGH):
+                for q in range(4):
+                    left[q] = number(room, (x + k + 4 * (q // 2)) * TILE + (16 * i + 8 * (q % 2) + g ^ aside))
+                split(left, 4, 2)
+                for j in range(ACROSS):
+                    at = 4 * (i * ACROSS + j)
+                    mma(left, 4, right, 2 * j, few, at, 2)
+                    mma(left, 0, right, 2 * (ACROSS + j), few, at, 2)
+                    mma(left, 0, right, 2 * j, few, at, 2)
+        for e in range(SUMS[0]):
+            sums[e] += few[e]
 
 
 @part
 def leave(sums, room):
-    """Put the sums where the threads that have the neurons find them: swapped halves, so that banks differ."""
-    warp, lane = cuda.threadIdx.x // WARP, cuda.threadIdx.x % WARP
-    half, inner = lane // (SIDE * SIDE), lane % (SIDE * SIDE)
-    row, column = 4 * (inner // SIDE) + HALF * half, 4 * (inner % SIDE) + HALF * half
-    first = (2 * warp + half) * TILE * TILE
+    """Put a warp's sums where the threads that have the neurons find them."""
+    warp, g, h = cuda.threadIdx.x // WARP, cuda.threadIdx.x % WARP // 4, cuda.threadIdx.x % 4
     cuda.syncthreads()
-    for i in range(8):
-        s = (row ^ (HALF * (i // 4))) + i % 4
-        at = first + s * TILE
-        n = column ^ (HALF * (s // 4 % 2))
-        put_four(room, at + n, sums[8 * i], sums[8 * i + 1], sums[8 * i + 2], sums[8 * i + 3])
-        put_four(room, at + (n ^ HALF), sums[8 * i + 4], sums[8 * i + 5], sums[8 * i + 6], sums[8 * i + 7])
+    for e in range(0, SUMS[0], 2):
+        s, n = e // 4 // ACROSS * 16 + e % 4 // 2 * 8 + g, e // 4 % ACROSS * 8 + 2 * h
+        at = swizzled(warp * TILE + s, n)
+        put_number(room, at, sums[e])
+        put_number(room, at + 1, sums[e + 1])
     cuda.syncthreads()
 
 
 @part
 def add_up(room, s, n):
-    """The sum of what the groups of threads left for neuron n of sample s."""
-    at = s * TILE + (n ^ (HALF * (s // 4 % 2)))
+    """The sum of what the warps left for neuron n of sample s."""
+    at = swizzled(s, n)
     total = number(room, at)
-    for group in range(1, GROUPS):
-        total += number(room, at + group * TILE * TILE)
+    for warp in range(1, WARPS):
+        total += number(room, at + warp * TILE * TILE)
     return total
 
 
@@ -175,10 +168,8 @@ def put(tile, inputs, first, flags, i, count):
     """Copy what a block has to say, tile[n, s], to global memory, and raise its flag."""
     cuda.syncthreads()
     for e in range(4 * cuda.threadIdx.x, TILE * TILE, 4 * THREADS):
-        at = e // TILE * PITCH + e % TILE
-        put_four(
-            inputs, first + e, number(tile, at), number(tile, at + 1), number(tile, at + 2), number(tile, at + 3)
-        )  # fmt: skip
+        at, to = e // TILE * PITCH + e % TILE, first + swizzled(e // TILE, e % TILE)
+        put_four(inputs, to, number(tile, at), number(tile, at + 1), number(tile, at + 2), number(tile, at + 3))
     cuda.syncthreads()
     if cuda.threadIdx.x == 0:
         raise_flag(flags, i, count)

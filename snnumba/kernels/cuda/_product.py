@@ -99,7 +99,7 @@ def product_kernels(size, step, stages, lanes, each, runs, count, together, tens
                     load_one(a, q, room, left + first + h + q // 2 * 4, row + 8 * (i + q % 2))
                     a[q] = tf32(a[q])
                 for j in range(0, wide, 2):
-                    mma(a, b, j, sums, i * wide + j, wide)
+                    mma(a, 0, b, j, sums, i * wide + j, wide)
 
     @part
     def base_of_rows(source, column, odd):
@@ -339,4 +339,5 @@ def product_kernels(size, step, stages, lanes, each, runs, count, together, tens
 
     for made in (multiply_rows, multiply_columns):
         made.__name__ += f"_{size}_tf32" if tensor else f"_{size}"
-    return SimpleNamespace(size=size, step=step, count=count, rows=multiply_rows, columns=multiply_columns)
+    shape = {"down": size, "across": size, "step": step, "count": count, "together": together}
+    return SimpleNamespace(**shape, rows=multiply_rows, columns=multiply_columns)

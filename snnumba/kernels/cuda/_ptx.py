@@ -13,7 +13,7 @@ import threading
 
 import numpy as np
 
-from ._driver import SIMULATED, cuda, intrinsic
+from ._driver import SIMULATED, cuda, intrinsic, part
 
 QUAD = 4  # numbers of a vector
 
@@ -70,13 +70,12 @@ if SIMULATED:
         """x rounded to 10 bits after the point, ties away from 0."""
         return ((np.float32(x).view(np.uint32) + np.uint32(0x1000)) & np.uint32(0xFFFFE000)).view(np.float32)
 
-    def mma(a, b, n, sums, i, below):
-        """D += A B: A in a[0:4], B in b[n : n + 2], D in sums from i on, and `below` further in its lower half."""
+    def mma(a, m, b, n, sums, i, below):
+        """D += A B: A in a[m : m + 4], or its bits, B in b[n : n + 2], D in sums from i on, and `below` further."""
         all_a = cuda.shared.array((1024, 4), np.float32)
         all_b = cuda.shared.array((1024, 2), np.float32)
         thread = cuda.threadIdx.x
-        for q in range(4):
-            all_a[thread, q] = a[q]
+        all_a[thread] = a[m : m + 4].view(np.float32)
         for q in range(2):
             all_b[thread, q] = b[n + q]
         cuda.syncthreads()
@@ -212,18 +211,17 @@ else:
         return types.float32(types.float32), generate
 
     @intrinsic
-    def mma(typing, a, b, n, sums, i, below):
-        """D += A B: A in a[0:4], B in b[n : n + 2], D in sums from i on, and `below` further in its lower half."""
+    def mma(typing, a, m, b, n, sums, i, below):
+        """D += A B: A in a[m : m + 4], or its bits, B in b[n : n + 2], D in sums from i on, and `below` further."""
 
         def generate(context, builder, signature, args):
             def number(kind, array, at, k):
                 return _element(context, builder, kind, array, builder.add(at, I64(k)))
 
-            lower = builder.add(args[4], args[5])
-            places = [number(sums, args[3], at, k) for at in (args[4], lower) for k in (0, 1)]
-            factors = [number(a, args[0], I64(0), k) for k in range(4)] + [
-                number(b, args[1], args[2], k) for k in (0, 1)
-            ]
+            lower = builder.add(args[5], args[6])
+            places = [number(sums, args[4], at, k) for at in (args[5], lower) for k in (0, 1)]
+            factors = [number(a, args[0], args[1], k) for k in range(4)]
+            factors += [number(b, args[2], args[3], k) for k in (0, 1)]
             made = _asm(
                 builder,
                 ir.LiteralStructType([F32] * 4),
@@ -238,4 +236,19 @@ else:
             return context.get_dummy_value()
 
         index = types.intp
-        return types.none(a, b, index, sums, index, index), generate
+        return types.none(a, index, b, index, sums, index, index), generate
+
+
+@part
+def split(numbers, count, pieces):
+    """numbers[0:count] = tf32 numbers, the next `count` those of what is left, and so on: their sum is what was there.
+
+    Two pieces leave no more than 2^-23 of a number, three nothing. The last one is cut off, so that NaN stays NaN.
+    """
+    for j in range(count):
+        left = numbers[j]
+        for k in range(pieces):
+            half = 0x1000 if k + 1 < pieces else 0
+            piece = np.uint32((left.view(np.uint32) + half) & 0xFFFFE000).view(np.float32)
+            numbers[k * count + j] = piece
+            left -= piece

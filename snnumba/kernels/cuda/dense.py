@@ -10,7 +10,8 @@ with which each number that is loaded serves many products, where these fill a d
 blocks share out the terms of one, and a second kernel adds what they made, in order. All this follows from the sizes
 alone.
 
-With precision "tf32" large tiles have their factors, but for those of (3), rounded to 10 bits after the point.
+With precision "tf32" large tiles have their factors, but for those of (3), rounded to 10 bits after the point. Tensor
+cores make those of (2) with x as bits anyway, to float32's precision (_product_bits.py).
 """
 
 from types import SimpleNamespace
@@ -19,26 +20,29 @@ import numpy as np
 
 from ._driver import SIMULATED, THREADS, address, blocks, cuda, elementwise, kernel, part, scratch
 from ._product import product_kernels
+from ._product_bits import bits_product
 from ._ptx import QUAD
 from ._tile import COUNT, LEFT, SQUARE, TILE, place
 from .bits import bit, no_bits, word_of
 
 BLOCK = 1  # samples whose gradients of beta, threshold and V lie in one row: each thread writes its own
 
-# Tiles of a product: size, terms at a time, and so on; see product_kernels.
+# Tiles of a product: size, terms at a time, and so on; see product_kernels and bits_product.
 if SIMULATED:
     SMALL = product_kernels(4, 8, 3, (2, 2), (2, 2), (2, 2), 8, 1)
     SMALL64 = product_kernels(4, 8, 2, (2, 2), (2, 2), (2, 2), 8, 1)
     LARGE = product_kernels(16, 8, 2, (2, 2), (4, 4), (2, 2), 16, 1)
     TF32 = product_kernels(16, 8, 2, (8, 4), (2, 4), (1, 2), 32, 1, tensor=True)
+    BITS = bits_product(1, 1, 8, 2, 2, 1)
 else:
     SMALL = product_kernels(16, 64, 4, (8, 4), (2, 4), (2, 4), 256, 3)
     SMALL64 = product_kernels(16, 64, 2, (8, 4), (2, 4), (2, 4), 256, 2)
     LARGE = product_kernels(128, 16, 2, (8, 4), (8, 8), (4, 4), 256, 2)
     TF32 = product_kernels(128, 16, 2, (8, 4), (8, 8), (1, 2), 256, 2, tensor=True)
+    BITS = bits_product(4, 2, 32, 3, 2, 2)
 MANY = 96  # large tiles, or parts of them, that are worth it
 MOSTLY = 2  # so often the product may lie in its large tiles, each half empty then
-FULL = 256  # large tiles, or parts of them, that fill a device
+FULL = 128  # large tiles, or parts of them, that fill a device, or twice so many where two are together
 LEAST = 128  # terms of a part of a large tile
 ENOUGH = 128  # small tiles, or parts of them, to keep a device busy
 LEAST_SMALL = 1024  # terms of a part of a small tile
@@ -48,17 +52,19 @@ class Plan:
     """How a product (rows, columns) with so many terms is cut: kernels, grid, parts of each tile, terms of a part."""
 
     def __init__(self, large, rows, columns, terms, dtype):
-        tiles, self.kernels = blocks(rows, large.size) * blocks(columns, large.size), large
-        parts = min(max(1, FULL // tiles), max(1, terms // LEAST))
-        mostly = MOSTLY * rows * columns >= tiles * large.size**2
-        if dtype != np.float32 or tiles * parts < MANY or not mostly:
+        def tiles(kernels):
+            return blocks(rows, kernels.down) * blocks(columns, kernels.across)
+
+        self.kernels = large
+        parts = min(max(1, FULL * large.together // tiles(large)), max(1, terms // LEAST))
+        mostly = MOSTLY * rows * columns >= tiles(large) * large.down * large.across
+        if dtype != np.float32 or tiles(large) * parts < MANY or not mostly:
             self.kernels = SMALL if dtype == np.float32 else SMALL64
-            tiles = blocks(rows, self.kernels.size) * blocks(columns, self.kernels.size)
-            parts = min(max(1, ENOUGH // tiles), max(1, terms // LEAST_SMALL))
-        size, step = self.kernels.size, self.kernels.step
+            parts = min(max(1, ENOUGH // tiles(self.kernels)), max(1, terms // LEAST_SMALL))
+        step = self.kernels.step
         self.terms = step * blocks(blocks(terms, parts), step)
         self.parts = blocks(terms, self.terms)
-        self.grid = blocks(rows, size), blocks(columns, size), self.parts
+        self.grid = blocks(rows, self.kernels.down), blocks(columns, self.kernels.across), self.parts
 
     def launch(self, kernel, *args):
         """Run one of the kernels on all tiles."""
@@ -148,11 +154,15 @@ def _linear(large):
         dweight, dbias : (I, O), (O,) float        added to if add, else written in full
         """
         x, active, d = flat(x), flat(active), flat(d)
-        plan = Plan(large, *dweight.shape, d.shape[0], d.dtype)
         inputs, columns = dweight.shape
-        sums = None if plan.parts == 1 else scratch("parts", (plan.parts, inputs + 1, columns), d.dtype)
+        plan = Plan(BITS if x is None else large, inputs, columns, d.shape[0], d.dtype)
+        bits = plan.kernels is BITS
+        sums = scratch("parts", (plan.parts, inputs + 1, columns), d.dtype) if bits or plan.parts > 1 else None
         odd = odd_rows(x, d, dweight if sums is None else sums)
-        plan.launch(plan.kernels.columns, x, active, d, plan.terms, odd, sums, dweight, dbias, add)
+        if bits:
+            plan.launch(BITS.columns, active, d, plan.terms, odd, sums)
+        else:
+            plan.launch(plan.kernels.columns, x, active, d, plan.terms, odd, sums, dweight, dbias, add)
         if sums is not None:
             add_gradient_parts(sums, dweight, dbias, add)
 

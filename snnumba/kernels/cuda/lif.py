@@ -6,7 +6,7 @@ in the last one, one step:
     _lif_resident.py   states in registers, a linear feedback's matrix in shared memory: 239 neurons of float32
     _lif_striding.py   states in global memory, a block a sample: conv2d, and what is too large for the first
     _lif_events.py     a large linear feedback, forward: blocks share out the matrix, spikes are lists of its rows
-    _lif_wide.py       the same, backward, many samples: the matrix in shared memory, products in tiles
+    _lif_wide.py       the same, backward, many samples: the matrix in shared memory, on tensor cores
     _lif_spread.py     the same, few samples, or too many neurons for those two: the matrix in registers
     _lif_tiled.py      a step a launch, a tile of neurons and samples a block: a larger linear feedback, or in float64
 
