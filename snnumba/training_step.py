@@ -107,7 +107,7 @@ class TrainingStep:
             self._recorded = self._graph = None
             output = output_of(net, loss_fn, x)
             loss, gradient = loss_fn(output, y)
-            go_back(net, loss_fn, gradient)
+            self._go_back(gradient)
             return loss, output
         kernels = net._kernels
         x = net._check(x, net.num_steps)
@@ -117,7 +117,8 @@ class TrainingStep:
         if call != self._recorded:
             self._recorded, self._graph = call, kernels.Graph(self._run)
         self._graph(x, kernels.from_host(labels))
-        net._pass = self._pass
+        if net._tapes is not self._pass[-1]:
+            net._pass = self._pass
         return sum(float(kernels.to_host(values).sum()) / divisor for values, divisor in self._terms), self._output
 
     def _run(self, x: Array, labels: Array) -> None:
@@ -125,18 +126,28 @@ class TrainingStep:
         loss_fn: Any = self.loss_fn
         self._output = output_of(self.net, loss_fn, x)
         self._terms, gradient = loss_fn.terms(self._output, labels)
-        go_back(self.net, loss_fn, gradient)
+        self._go_back(gradient)
         self._pass = self.net._pass
 
+    def _go_back(self, gradient: Array) -> None:
+        """Fill the net's gradients, and look for what is not finite of them."""
+        net = self.net
+        go_back(net, self.loss_fn, gradient)
+        net._kernels.last_not_finite(net.gradient_vector, self._place)
+
+    @property
+    def _place(self) -> Array:
+        """Of a gradient that is not finite, see last_not_finite."""
+        place: Array = self.net._work.zeros((1,), np.int64, "place")
+        return place
+
     def fault(self, loss: float) -> str | None:
-        """What is not finite of a loss and the gradients; None: all is."""
-        net, kernels = self.net, self.net._kernels
+        """What is not finite of a loss and of the gradients that are there now; None: all is."""
+        net = self.net
         if not math.isfinite(loss):
             return guards.loss_fault(net, loss)
-        place = net._work.empty("place", (1,), np.int64)
-        kernels.last_not_finite(net.gradient_vector, place)
-        found = int(kernels.to_host(place)[0])
-        return guards.gradient_fault(net, found) if found else None
+        place = int(net._kernels.to_host(self._place)[0])
+        return guards.gradient_fault(net, place) if place else None
 
     def change(self) -> None:
         """Change the weights by the gradients."""

@@ -65,6 +65,33 @@ NETS = {
 }
 
 
+@pytest.mark.parametrize("kind", NETS)
+def test_a_training_step_is_the_calls_that_it_stands_for(kind: str) -> None:
+    nets = [snn.Network(*NETS[kind](), num_steps=4, device="cuda", seed=0) for _ in range(2)]
+    optimizers = [optim.Adam(net, lr=0.01) for net in nets]
+    loss_fn = SF.mse_count_loss(0.8, 0.2)
+    step = snn.TrainingStep(nets[0], SF.mse_count_loss(0.8, 0.2), optimizers[0])
+    for seed in range(4):
+        x = images(seed).reshape(3, 1, 2, 3) if kind == "images" else images(seed)
+        loss, dspk = loss_fn(nets[1].forward(x)[0], LABELS)
+        nets[1].backward(dspk=dspk)
+        optimizers[1].step()
+        assert step(x, LABELS) == loss
+        np.testing.assert_array_equal(on_host(nets[0].vector), on_host(nets[1].vector))
+        assert nets[0].firing_rates() == nets[1].firing_rates()
+
+
+@pytest.mark.parametrize("kind", NETS)
+def test_what_is_recorded_again_and_again_is_what_outputs_are(kind: str) -> None:
+    nets = [snn.Network(*NETS[kind](), num_steps=4, device="cuda", seed=0).eval() for _ in range(2)]
+    for record in ("spikes", "membrane", "count"):
+        for seed in range(3):
+            x = images(seed).reshape(3, 1, 2, 3) if kind == "images" else images(seed)
+            spk, mem = map(on_host, nets[1].forward(x))
+            want = {"spikes": spk, "membrane": mem, "count": spk.sum(0)}[record]
+            np.testing.assert_array_equal(on_host(nets[0].forward(x, record=record)), want)
+
+
 @pytest.mark.parametrize("checkpoint_every", [None, 3])
 @pytest.mark.parametrize("kind", NETS)
 def test_a_net_has_the_spikes_and_gradients_of_the_cpu(kind: str, checkpoint_every: int | None) -> None:

@@ -114,6 +114,18 @@ def increase(typing, address, index):
     return types.none(types.intp, types.intp), generate
 
 
+@intrinsic
+def raise_to(typing, address, index, least):
+    """Let word `index` of those at an address be at least so much, whoever else does."""
+
+    def generate(context, builder, signature, args):
+        place = builder.gep(builder.inttoptr(args[0], WORD.as_pointer()), [args[1]])
+        builder.atomic_rmw("max", place, args[2], "acq_rel")
+        return context.get_dummy_value()
+
+    return types.none(types.intp, types.intp, types.int64), generate
+
+
 if hasattr(os, "sched_yield"):
     give_way = types.ExternalFunction("sched_yield", types.intc())  # to another thread on this core
 else:

@@ -5,6 +5,7 @@ import math
 import numpy as np
 
 from ._compile import kernel, part, rules
+from ._program import raise_to
 from ._threads import recordable
 
 adam_rule, sgd_rule, clamp_rule, norm_factor = rules.adam, rules.sgd, rules.clamp, rules.norm_factor
@@ -98,10 +99,26 @@ def any_not_finite(x):
     return found
 
 
-@recordable
+@kernel(lambda place: 1)
+def clear(begin, end, place):
+    """place (1,) = 0."""
+    place[0] = 0
+
+
+@kernel(lambda x, place: x.shape[0], grain=GRAIN)
+def find_not_finite(begin, end, x, place):
+    """last_not_finite, where place is 0 before."""
+    if any_not_finite(x[begin:end]):
+        last = end
+        while math.isfinite(x[last - 1]):
+            last -= 1
+        raise_to(place.ctypes.data, 0, last)
+
+
 def last_not_finite(x, place):
     """place (1,) int64 = 1 + the index of the last of x (P,) float that is NaN or infinite; 0 where there is none."""
-    place[0] = 1 + np.flatnonzero(~np.isfinite(x))[-1] if any_not_finite(x) else 0
+    clear(place)
+    find_not_finite(x, place)
 
 
 __all__ = ["adam", "clip", "clip_norm", "last_not_finite", "sgd"]
