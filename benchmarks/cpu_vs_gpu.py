@@ -101,13 +101,14 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="a few sizes of each, in about a minute")
     parser.add_argument("--only", default="", metavar="NAME", help="only what has this in its name")
     parser.add_argument("--threads", type=int, default=cpu.available_threads(), help="CPU threads (default: all)")
+    parser.add_argument("--each", type=float, metavar="SECONDS", help="to measure a call on a device (default: 0.6)")
     parser.add_argument("--seconds", type=float, default=float("inf"), help="begin nothing more after so many")
     parser.add_argument("--out", help="write the result to this JSON file")
     parser.add_argument("--toy", action="store_true", help=argparse.SUPPRESS)  # what numba's simulator can do
     arguments = parser.parse_args()
     snn.set_num_threads(arguments.threads)
     which = "toy" if arguments.toy else "quick" if arguments.quick else "all"
-    budget = BUDGET if which == "all" else QUICK_BUDGET
+    budget = arguments.each or (BUDGET if which == "all" else QUICK_BUDGET)
     make = partial(everything, which, arguments.only)
     works, without_gpu = make(), no_gpu()
     without_snntorch = "no GPU" if without_gpu else no_snntorch()

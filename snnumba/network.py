@@ -47,9 +47,9 @@ class Network:
     device : "cpu" or "cuda"             where it runs
     dtype : "float32" or "float64"
     seed : int                           layers without a seed of their own draw their weights from it, in order
-    precision : "fp32" or "tf32"         on "cuda", and float32: with "tf32" large products of a Linear, and those of
-                                         the gradients of linear feedback, round their factors to 10 bits after the
-                                         point, for tensor cores; as device, no part of the config
+    precision : "fp32" or "tf32"         on "cuda", and float32: with "tf32" large products of a Linear, and of the
+                                         gradients of a weight whose inputs are no spikes, round their factors to 10
+                                         bits after the point, for tensor cores; as device, no part of the config
     checkpoint_every : int               k, for less memory: layers keep the state of every k-th step, and the backward
                                          pass runs the others again; no part of the config, and can be set; see below
 

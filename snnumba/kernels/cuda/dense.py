@@ -39,7 +39,7 @@ else:
     SMALL64 = product_kernels(16, 64, 2, (8, 4), (2, 4), (2, 4), 256, 2)
     LARGE = product_kernels(128, 16, 2, (8, 4), (8, 8), (4, 4), 256, 2)
     TF32 = product_kernels(128, 16, 2, (8, 4), (8, 8), (1, 2), 256, 2, tensor=True)
-    BITS = bits_product(4, 2, 32, 3, 2, 2)
+    BITS = bits_product(4, 4, 64, 2, 2, 1)
 MANY = 96  # large tiles, or parts of them, that are worth it
 MOSTLY = 2  # so often the product may lie in its large tiles, each half empty then
 FULL = 128  # large tiles, or parts of them, that fill a device, or twice so many where two are together
