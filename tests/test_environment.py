@@ -183,6 +183,7 @@ print(*net.vector, sep="\\n")
 """
 
 
+@pytest.mark.compiled
 def test_a_net_trains_to_the_same_numbers_without_compiling():
     compiled, plain = (np.array(python("-c", TRAIN, NUMBA_DISABLE_JIT=off).stdout.split(), float) for off in ("0", "1"))
     assert compiled.size > 100

@@ -178,6 +178,7 @@ def test_unpacking_stops_at_the_size_of_the_file(folder, files, tmp_path):
         mnist.convert(folder, tmp_path / "mnist.h5")
 
 
+@pytest.mark.compiled
 def test_mnist_is_mnist(tmp_path):
     path = mnist.convert(real_folder(), tmp_path / "mnist.h5")
     train, test = datasets.open_data(str(path))
