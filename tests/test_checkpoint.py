@@ -182,6 +182,21 @@ def test_a_save_that_fails_leaves_the_file_before_and_nothing_else(run_file, mon
     assert list(run_file.parent.iterdir()) == [run_file]
 
 
+def test_a_save_on_a_full_disk_leaves_the_file_before_and_nothing_else(run_file):
+    resource = pytest.importorskip("resource", reason="needs limits on the size of files")
+    before, net = run_file.read_bytes(), unusual_net()
+    optimizer, history = trained(net)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            checkpoint.save(run_file, net, optimizer, history, {})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert run_file.read_bytes() == before
+    assert list(run_file.parent.iterdir()) == [run_file]
+
+
 @pytest.mark.parametrize("settings", [{"out": object()}, {"lr": float("nan")}])
 def test_settings_that_are_not_json_are_refused_before_anything_is_written(tmp_path, settings):
     net = plain_net()
