@@ -156,9 +156,10 @@ def test_any_number_of_steps_and_samples_gives_the_same_bits(steps: int, every: 
     assert net.gradient_vector.tobytes() == expected.tobytes()
 
 
-def test_windows_go_back_a_second_time() -> None:
-    x, up = numbers(NETS["linear feedback"], True, "spk")
-    net = snn.Network(*NETS["linear feedback"](), num_steps=STEPS, seed=0, checkpoint_every=2)
+@pytest.mark.parametrize("name", ["linear feedback", "layers of the user's as feedback"])
+def test_windows_go_back_a_second_time(name: str) -> None:
+    x, up = numbers(NETS[name], True, "spk")
+    net = snn.Network(*NETS[name](), num_steps=STEPS, seed=0, checkpoint_every=2)
     net.forward(x)
     net.backward(*up)
     first = net.gradient_vector.copy()
