@@ -191,7 +191,7 @@ class Team:
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(after_in_child=self._forget)
 
-    def _forget(self) -> None:  # pragma: no cover - a forked child is not traced
+    def _forget(self) -> None:
         """A forked child has none of its parent's threads."""
         self._workers = []
         self._busy = threading.RLock()
