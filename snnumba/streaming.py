@@ -116,10 +116,6 @@ class StreamedDataset(Dataset):
     def images(self) -> Array:
         raise TypeError(f"{self.name} is streamed from {self.path}: its images are not in memory")
 
-    @property
-    def stored(self) -> tuple[Array, Array]:
-        return self.images, self.labels
-
     def order(self, rng: np.random.Generator) -> Array:
         """Indices (N,) int64 of all samples, in an order drawn for an epoch, by (1) and (2)."""
         order, end = np.empty(len(self), np.int64), 0

@@ -235,6 +235,7 @@ def test_an_empty_axis_is_refused_with_the_shape(axis: int, name: str, data: st.
         run(make(dtype="float32", seed=0), *arrays)
 
 
+@pytest.mark.compiled
 @settings(max_examples=8, deadline=None)
 @given(st.integers(10_000, 40_000), st.integers(0, 2**32 - 1), st.sampled_from([1, 2, 3]))
 def test_a_huge_batch_gives_each_sample_what_it_gets_alone(batch: int, seed: int, neurons: int) -> None:

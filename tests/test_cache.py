@@ -3,6 +3,8 @@
 import pytest
 from processes import begun, python
 
+pytestmark = pytest.mark.compiled
+
 FORWARD = """
 import sys
 import numpy as np

@@ -11,7 +11,7 @@ import snnumba as snn
 from snnumba import checkpoint, hdf5, optim, surrogate
 from snnumba import functional as SF
 from snnumba.datasets import Dataset, Loader
-from snnumba.history import History
+from snnumba.history import History, Tally
 
 pytestmark = pytest.mark.filterwarnings("ignore:epoch 1. layer 3 never fired")
 
@@ -65,9 +65,10 @@ def trained(net):
 
 @pytest.fixture
 def run_file(tmp_path):
-    """The file of a run."""
+    """The file of a run, that has begun another epoch."""
     net = plain_net()
     optimizer, history = trained(net)
+    history.begun = Tally([0.5], samples=4, loss=2.0)
     checkpoint.save(tmp_path / "run.h5", net, optimizer, history, {"data": "dots"}, optim.StepLR(optimizer, 2))
     return tmp_path / "run.h5"
 
@@ -181,6 +182,21 @@ def test_a_save_that_fails_leaves_the_file_before_and_nothing_else(run_file, mon
     assert list(run_file.parent.iterdir()) == [run_file]
 
 
+def test_a_save_on_a_full_disk_leaves_the_file_before_and_nothing_else(run_file):
+    resource = pytest.importorskip("resource", reason="needs limits on the size of files")
+    before, net = run_file.read_bytes(), unusual_net()
+    optimizer, history = trained(net)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            checkpoint.save(run_file, net, optimizer, history, {})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert run_file.read_bytes() == before
+    assert list(run_file.parent.iterdir()) == [run_file]
+
+
 @pytest.mark.parametrize("settings", [{"out": object()}, {"lr": float("nan")}])
 def test_settings_that_are_not_json_are_refused_before_anything_is_written(tmp_path, settings):
     net = plain_net()
@@ -198,6 +214,7 @@ def test_a_file_that_is_not_hdf5_is_refused(tmp_path):
     (tmp_path / "run.h5").write_text("hello")
     with pytest.raises(ValueError, match="not a run: it is not an HDF5 file"):
         checkpoint.load(tmp_path / "run.h5")
+    assert not checkpoint.is_run(tmp_path / "run.h5")
 
 
 def test_a_data_set_is_not_a_run(tmp_path):
@@ -222,9 +239,14 @@ def edited(attribute, **values):
     return change
 
 
-def history_of_text(file):
-    del file["history/loss"]
-    file["history/loss"] = "all went well"
+def replaced(name, value):
+    """Puts a value in place of an array."""
+
+    def change(file):
+        del file[name]
+        file[name] = value
+
+    return change
 
 
 DAMAGED = {  # what was done to the file, and what is said
@@ -235,10 +257,16 @@ DAMAGED = {  # what was done to the file, and what is said
         lambda file: file.attrs.__setitem__("settings", "[1]"),
         r"settings must be a JSON object; got \[1\]",
     ),
-    "a history of text": (history_of_text, "history/loss must hold numbers; got object"),
+    "a history of text": (replaced("history/loss", "all went well"), "history/loss must hold numbers; got object"),
+    "a history of integers": (
+        replaced("history/loss", [1, 2]),
+        r"history/loss must be one row of float64; got int64 \(2,\)",
+    ),
     "no weight": (lambda file: file.__delitem__("weights/0.weight"), r"state lacks 0\.weight"),
     "no weights": (lambda file: file.__delitem__("weights"), "no group /weights"),
     "no history": (lambda file: file.__delitem__("history/loss"), "no history/loss"),
+    "no losses of the epoch begun": (lambda file: file.__delitem__("begun/losses"), "no begun/losses"),
+    "one loss": (replaced("begun/losses", 0.5), r"begun/losses must be float64; got float64 \(\)"),
     "no optimizer state": (lambda file: file.__delitem__("optimizer/m"), "the optimizer's state lacks m"),
     "no known optimizer": (edited("optimizer", name="Lion"), "optimizer must be one of Adam, AdamW, SGD; got .*Lion"),
     "another optimizer": (edited("optimizer", name="SGD"), "optimizer must be SGD with lr, momentum, weight_decay"),
@@ -281,12 +309,13 @@ def test_a_new_name_is_on_the_disk_too(tmp_path, monkeypatch):
 
 
 def test_what_killed_processes_left_is_cleared_away_and_what_living_ones_write_is_not(tmp_path):
-    gone, living, other = (tmp_path / name for name in (".run.h5.4194305.part", ".run.h5.1.part", ".a.h5.4194305.part"))
-    for path in (gone, living, other):  # 4194304 is the largest number that Linux gives a process
+    names = "run.h5.4194305", "run.h5.1", f"run.h5.{10**20}", "a.h5.4194305"  # Linux gives numbers up to 4194304
+    paths = [tmp_path / f".{name}.part" for name in names]
+    for path in paths:
         path.touch()
     net = plain_net()
     checkpoint.save(tmp_path / "run.h5", net, optim.Adam(net), History(), {})
-    assert [path.exists() for path in (gone, living, other)] == [False, True, True]
+    assert [path.exists() for path in paths] == [False, True, True, True]
 
 
 @pytest.mark.parametrize("share", [0.01, 0.5, 0.99])
@@ -328,3 +357,21 @@ def test_a_config_that_cannot_be_built_is_refused(case):
 def test_a_config_that_is_not_a_nets_is_refused():
     with pytest.raises(ValueError, match="the net's config must have dtype, layers, num_steps; got 'layers'"):
         snn.Network.from_config({"layers": []})
+    with pytest.raises(ValueError, match="the net's config must have a list of layers; got 'all'"):
+        snn.Network.from_config({"layers": "all", "num_steps": 5, "dtype": "float32"})
+
+
+def test_layers_nested_too_deep_are_refused():
+    layer = LAYER
+    for _ in range(100):
+        layer = {"layer": "RLeaky", "beta": 0.9, "recurrent": layer}
+    with pytest.raises(ValueError, match=r"recurrent must not be nested more than .* deep"):
+        snn.Network.from_config({"layers": [layer], "num_steps": 5, "dtype": "float32"})
+
+
+def test_a_net_with_a_layer_of_another_kind_has_no_config():
+    class Own(snn.Leaky):
+        pass
+
+    with pytest.raises(TypeError, match=r"layer 0 must be one of .* to have a config; got Leaky"):
+        _ = snn.Network(Own(beta=0.9), num_steps=5).config

@@ -9,10 +9,11 @@ import h5py
 import numba
 import numpy as np
 import pytest
-from processes import python
+from processes import begun, python
 
 import snnumba as snn
 from snnumba import checkpoint, cli, cli_train, datasets, train_options
+from snnumba.kernels.cpu import available_threads
 from snnumba.memory import default_memory
 
 SMALL = ["--hidden", "8", "--num-steps", "3", "--epochs", "2", "--batch-size", "32"]
@@ -33,6 +34,14 @@ def folder(tmp_path, monkeypatch):
     """The working folder."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+@pytest.fixture(autouse=True)
+def sigint():
+    """Handles SIGINT as Python does, even where the tests were begun in the background, by a shell that ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture
@@ -68,6 +77,7 @@ def run_file(halves, capsys):
     return "run.h5"
 
 
+@pytest.mark.compiled
 def test_a_run_on_digits_in_processes_is_evaluated_to_the_accuracy_it_printed(tmp_path):
     train = process("train", "--data", "digits", *SMALL, cwd=tmp_path)
     assert train.returncode == 0, train.stderr
@@ -214,12 +224,26 @@ def test_evaluate_finds_the_data_from_another_folder(run_file, folder, monkeypat
     assert cli.main(["evaluate", f"../{run_file}"]) == 0
 
 
+def test_evaluate_uses_the_threads_that_are_asked_for(run_file, threads):
+    assert cli.main(["evaluate", run_file, "--threads", "3"]) == 0
+    assert snn.get_num_threads() == 3
+
+
+def test_a_run_that_names_no_data_is_evaluated_on_what_is_given(run_file, halves, capsys):
+    run = checkpoint.load(run_file)
+    del run.settings["data"]
+    checkpoint.save(run_file, run.net, run.optimizer, run.history, run.settings)
+    assert "does not name the data that it was trained on; give --data" in refused(capsys, "evaluate", run_file)
+    assert cli.main(["evaluate", run_file, "--data", halves]) == 0
+
+
 def test_evaluate_takes_other_data(run_file, capsys):
     datasets.save("other.h5", train=images(2, 20), test=images(3, 30), name="other")
     assert cli.main(["evaluate", run_file, "--data", "other.h5"]) == 0
     assert "other: 30 images" in capsys.readouterr().out
 
 
+@pytest.mark.compiled
 def test_without_data_and_mnist_it_trains_on_digits_and_says_how_to_get_mnist(folder, capsys):
     assert cli.main(["train", *SMALL]) == 0
     first, second = capsys.readouterr().out.splitlines()[:2]
@@ -259,6 +283,7 @@ def test_info_tells_versions_threads_devices_and_the_cache(tmp_path):
     assert "cuda" in done.stdout
 
 
+@pytest.mark.compiled
 @pytest.mark.parametrize("more", [[], ["--loss", "membrane", "--optimizer", "sgd", "--clip", "1"]])
 def test_nothing_is_left_to_compile_after_a_warmup(tmp_path_factory, more):
     cache = tmp_path_factory.getbasetemp() / "warm"
@@ -270,6 +295,13 @@ def test_nothing_is_left_to_compile_after_a_warmup(tmp_path_factory, more):
     done = process("train", "--data", "digits", "--epochs", "1", *more, cwd=folder, SNNUMBA_CACHE_DIR=str(cache))
     assert done.returncode == 0, done.stderr
     assert "compiling" not in done.stderr
+
+
+@pytest.mark.parametrize("wrong", ["0", "two", "1025"])
+def test_a_wrong_number_of_threads_in_the_environment_is_told(wrong):
+    done = python("-c", "import snnumba; print(snnumba.get_num_threads())", SNNUMBA_NUM_THREADS=wrong)
+    assert int(done.stdout) == available_threads()
+    assert f"SNNUMBA_NUM_THREADS must be an integer from 1 to 1024; got {wrong!r}: all cores are used" in done.stderr
 
 
 def test_info_says_so_where_no_kernel_can_be_kept(tmp_path):
@@ -320,6 +352,7 @@ with event.install_listener("numba:compile", cli._CompileNotice()):
 """
 
 
+@pytest.mark.compiled
 def test_compiling_is_told_in_the_first_run_only(tmp_path):
     def told(cache):
         return python("-c", GATHER, SNNUMBA_CACHE_DIR=cache).stderr
@@ -599,6 +632,39 @@ def test_an_interrupt_says_what_is_saved(halves, capsys, monkeypatch):
     assert cli.main(["train", "--data", halves, *SMALL]) == 130
     said = "run.h5 is as it was in epoch 2, after step 2; `snnumba train --resume run.h5` goes on"
     assert capsys.readouterr().err.endswith(f"snnumba: stopped; {said}\n")
+
+
+def test_an_interrupt_outside_of_training_ends_with_a_word(run_file, capsys, monkeypatch):
+    def interrupted(*args, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "evaluate", interrupted)
+    assert cli.main(["evaluate", run_file]) == 130
+    assert capsys.readouterr().err == "snnumba: stopped\n"
+
+
+def test_output_that_nobody_reads_ends_a_command_without_a_word(tmp_path):
+    running = begun("-c", "input()\nfrom snnumba import cli\nraise SystemExit(cli.main(['info']))", cwd=tmp_path)
+    running.stdout.close()
+    running.stdin.write("\n")
+    running.stdin.flush()
+    assert running.wait(60) == 2
+    assert running.stderr.read() == ""
+
+
+def test_a_signal_that_comes_while_an_epoch_is_tested_stops_after_it(halves, capsys, monkeypatch):
+    fit = cli_train.fit
+
+    def with_signal(*args, on_epoch, **options):
+        def first(epoch, history):
+            signal.raise_signal(signal.SIGTERM)
+            on_epoch(epoch, history)
+
+        return fit(*args, on_epoch=first, **options)
+
+    monkeypatch.setattr(cli_train, "fit", with_signal)
+    assert cli.main(["train", "--data", halves, *SMALL]) == 143
+    assert "stopped; run.h5 is as it was after epoch 1; " in capsys.readouterr().err
 
 
 def before_step(monkeypatch, signals):

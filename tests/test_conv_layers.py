@@ -80,10 +80,8 @@ def random_case(geometry: dict[str, Any], form: str) -> tuple[Array, Array | Spi
 FORMS = pytest.mark.parametrize("form", ["floats", "constant", "spikes"])
 
 
-@FORMS
-@settings(max_examples=60, deadline=None)
-@given(geometry=geometries(pooling=False), outputs=st.integers(1, 9), bias=st.booleans())
-def test_conv2d_is_the_references(form: str, geometry: dict[str, Any], outputs: int, bias: bool) -> None:
+def hold_conv2d_to_the_reference(form: str, geometry: dict[str, Any], outputs: int, bias: bool) -> None:
+    """y, dx and all gradients."""
     x, given_x, rng = random_case(geometry, form)
     kernel, stride, padding = (geometry[name] for name in ("kernel", "stride", "padding"))
     layer = snn.Conv2d(
@@ -101,11 +99,8 @@ def test_conv2d_is_the_references(form: str, geometry: dict[str, Any], outputs: 
         assert relative_error(gradient, gradients[name]) < EXACT, name
 
 
-@pytest.mark.parametrize("kind", POOLS)
-@FORMS
-@settings(max_examples=60, deadline=None)
-@given(geometry=geometries(pooling=True))
-def test_pooling_is_the_references(kind: type[Layer], form: str, geometry: dict[str, Any]) -> None:
+def hold_pooling_to_the_reference(kind: type[Layer], form: str, geometry: dict[str, Any]) -> None:
+    """y and dx."""
     x, given_x, rng = random_case(geometry, form)
     if form != "spikes":
         x = given_x = np.round(x * 2)  # with equals
@@ -119,6 +114,33 @@ def test_pooling_is_the_references(kind: type[Layer], form: str, geometry: dict[
     assert relative_error(layer._as_floats(y), expected) < EXACT
     assert relative_error(dx, backward(dy, x, *where)) < EXACT
     assert layer.parameters == {}
+    assert layer._run_back(dy, input_gradient=False) is None
+
+
+@pytest.mark.compiled
+@FORMS
+@settings(max_examples=60, deadline=None)
+@given(geometry=geometries(pooling=False), outputs=st.integers(1, 9), bias=st.booleans())
+def test_conv2d_is_the_references(form: str, geometry: dict[str, Any], outputs: int, bias: bool) -> None:
+    hold_conv2d_to_the_reference(form, geometry, outputs, bias)
+
+
+@pytest.mark.compiled
+@pytest.mark.parametrize("kind", POOLS)
+@FORMS
+@settings(max_examples=60, deadline=None)
+@given(geometry=geometries(pooling=True))
+def test_pooling_is_the_references(kind: type[Layer], form: str, geometry: dict[str, Any]) -> None:
+    hold_pooling_to_the_reference(kind, form, geometry)
+
+
+@FORMS
+@pytest.mark.parametrize("stride", [(1, 1), (3, 2), (2, 3)])  # neighbours, with one left out between them, or more
+def test_any_stride_is_the_references(form: str, stride: tuple[int, int]) -> None:
+    geometry = {"stride": stride, "padding": (1, 1), "shape": (2, 5, 37), "leading": (2, 2), "seed": 0}
+    hold_conv2d_to_the_reference(form, geometry | {"kernel": (4, 3)}, 3, bias=True)
+    for kind in POOLS:
+        hold_pooling_to_the_reference(kind, form, geometry | {"kernel": (2, 3)})
 
 
 @pytest.mark.parametrize("stride", [(1, 1), (2, 3)])
@@ -218,6 +240,7 @@ def test_random_bits_are_those_of_splitmix64() -> None:
     assert drawn == [0xE220A8397B1DCDAF, 0x6E789E6AA1B965F4, 0x06C45D188009454F]
 
 
+@pytest.mark.compiled
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("p", [0.1, 0.5, 0.8])
 def test_dropout_keeps_a_share_and_the_mean(p: float, dtype: str) -> None:
@@ -315,6 +338,7 @@ def step_of(net: snn.Network, batch: int, inputs: tuple[int, ...] = (2, 13, 14))
     return step
 
 
+@pytest.mark.compiled
 @pytest.mark.parametrize("pool", POOLS)
 def test_a_net_of_images_has_the_gradient_of_its_layers_in_turn(pool: type[Layer]) -> None:
     net = image_net("float64", p=0, pool=pool)
@@ -376,6 +400,7 @@ def test_a_layer_as_feedback_is_conv2d_feedback() -> None:
         assert relative_error(given_layer.gradients[name], gradient) < EXACT, name
 
 
+@pytest.mark.compiled
 def test_threads_do_not_change_a_bit(threads: Callable[[int], None]) -> None:
     vectors = []
     for number in (1, 2, 3, 7):
@@ -390,6 +415,7 @@ def test_threads_do_not_change_a_bit(threads: Callable[[int], None]) -> None:
         np.testing.assert_array_equal(other, vectors[0])
 
 
+@pytest.mark.compiled
 def test_a_training_step_after_the_first_allocates_no_array() -> None:
     net = image_net()
     step = step_of(net, batch=64)

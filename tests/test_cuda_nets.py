@@ -11,7 +11,7 @@ from reference import relative_error
 from targets import SIMULATED, on_host
 
 import snnumba as snn
-from snnumba import backend, checkpoint, optim, steps, streaming
+from snnumba import backend, checkpoint, cli, optim, steps, streaming
 from snnumba import functional as SF
 from snnumba.guards import Diverged
 from snnumba.history import History
@@ -376,3 +376,12 @@ def test_what_cannot_be_an_input_is_refused_by_name() -> None:
         net.forward(np.zeros((3, 6)))
     with pytest.raises(ValueError, match=r"x must be \(B, 6\); got \(3, 5\)"):
         net.forward(np.zeros((3, 5), np.float32))
+    with pytest.raises(ValueError, match="x must be C-contiguous on the device; got strides"):
+        net.forward(backend.load("cuda").from_host(np.zeros((3, 12), np.float32))[:, ::2])
+
+
+def test_info_names_the_device_and_tells_of_graphs(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["info"]) == 0
+    told = capsys.readouterr().out
+    assert f"cuda: {backend.load('cuda').device_name()}" in told
+    assert ("numba's simulator has none: plain launches" in told) == SIMULATED

@@ -4,6 +4,7 @@ In the simulator, threads of a block run one at a time, in an order drawn anew a
 begins full of NaN: a barrier that is missing, or memory read before it is written, shows in the numbers.
 """
 
+import itertools
 import sys
 import threading
 from typing import Any, ClassVar
@@ -161,8 +162,8 @@ def test_kernel_computes_what_the_cpu_kernel_does(case: Case) -> None:
 
 @pytest.mark.parametrize(("dtype", "most"), [("float32", 239), ("float64", 168)])
 def test_a_linear_feedback_stays_in_shared_memory_as_long_as_it_fits(dtype: str, most: int) -> None:
-    for neurons in (most, most + 1):
-        mem, weight = np.empty((1, 128, neurons), dtype), np.empty((neurons, neurons), dtype)
+    for neurons, batch in itertools.product(range(1, most + 2), (1, 128, 4096)):
+        mem, weight = np.empty((1, batch, neurons), dtype), np.empty((neurons, neurons), dtype)
         shape = lif.Shape(weight, False, mem)
         assert shape.possible == (neurons <= most)
         assert not shape.possible or shape.shared <= 227 * 1024

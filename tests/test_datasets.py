@@ -1,5 +1,7 @@
 """Datasets: what a batch holds, the order of batches, HDF5 files there and back, and what is refused and how."""
 
+import errno
+import os
 import tracemalloc
 
 import h5py
@@ -64,6 +66,7 @@ def test_an_index_gives_a_sample_and_a_slice_or_mask_a_batch():
         data[N]
 
 
+@pytest.mark.compiled
 def test_out_is_written_and_nothing_is_allocated():
     for images in (GREY, FLOATS):
         data = Dataset(images, LABELS, mean=0.5)
@@ -347,6 +350,30 @@ def test_a_file_cut_short_is_damage(path):
         with pytest.raises(ValueError, match=r"set\.h5, train: damaged, or changed") as error:
             load(path)
         assert "\n" not in str(error.value)
+
+
+def test_a_file_of_another_origin_cut_short_is_damage(tmp_path):
+    path = tmp_path / "plain.h5"
+    with h5py.File(path, "w") as file:
+        file["train/images"], file["train/labels"] = GREY, LABELS
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(ValueError, match=r"plain\.h5, train: the file is damaged: .*truncated"):
+        load(path)
+
+
+def test_a_file_is_read_where_there_is_no_place_for_locks(path, monkeypatch):
+    def none_left(*args):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr("fcntl.flock", none_left)
+    assert len(load(path)) == N
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs a system that removes open files")
+def test_a_file_that_loses_its_name_while_it_is_open_is_read_to_its_end(path):
+    with hdf5.opened(path) as file:
+        path.unlink()
+        np.testing.assert_array_equal(hdf5.part(file["train/images"]), GREY)
 
 
 def test_open_data_chooses_mnist_where_it_is_and_digits_else(path, tmp_path, monkeypatch):

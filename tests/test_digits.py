@@ -23,6 +23,7 @@ def test_digits_are_28_by_28_bytes_in_ten_classes(splits):
     assert train.name == "digits (synthetic)"
 
 
+@pytest.mark.compiled
 def test_a_seed_gives_the_same_bytes_in_another_process(splits):
     code = (
         "import hashlib; from snnumba import digits; data, _ = digits.generate(num_train=2000, num_test=10);"
@@ -62,6 +63,7 @@ def test_labels_come_in_no_order(splits):
     assert 0.05 < np.mean(labels[1:] == labels[:-1]) < 0.15  # 0.1 by chance, 0.007 of deviation
 
 
+@pytest.mark.compiled
 def test_nearest_mean_tells_digits_apart_but_not_all(splits):
     (x, y), (x_test, y_test) = (data[:] for data in splits)
     means = np.stack([x[y == k].mean(0) for k in range(10)])

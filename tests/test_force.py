@@ -18,6 +18,8 @@ from snnumba import checkpoint, cli, datasets, hdf5, optim
 from snnumba import functional as SF
 from snnumba.datasets import Dataset
 
+pytestmark = pytest.mark.compiled
+
 LONG = os.environ.get("SNNUMBA_FORCE") == "long"
 KILLS, FAULTS, STEPS = (60, 1000, 10_000) if LONG else (5, 60, 500)
 PAUSE = 0.15  # seconds at most from a save to the kill after it: some ten steps, each with a save

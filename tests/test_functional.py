@@ -314,6 +314,12 @@ def test_snntorchs_positional_arguments_mean_the_same() -> None:
     assert repr(SF.ce_temporal_loss("reciprocal")) == "ce_temporal_loss(inverse='reciprocal')"
 
 
+def test_a_loss_is_of_labels_where_its_targets_are_classes() -> None:
+    assert SF.mse_temporal_loss().labelled
+    assert not SF.mse_temporal_loss(target_is_time=True).labelled
+    assert not SF.mse_membrane_loss(time_var_targets=True).labelled
+
+
 def test_losses_show_how_they_were_made() -> None:
     assert repr(SF.mse_count_loss(0.8, 0.2)) == "mse_count_loss(correct_rate=0.8, incorrect_rate=0.2)"
     assert repr(SF.ce_rate_loss(weight=[1, 2])) == "ce_rate_loss(weight=[1.0, 2.0])"
@@ -325,6 +331,7 @@ def test_losses_show_how_they_were_made() -> None:
 MANY, SMALL = 40_000, 80_000
 
 
+@pytest.mark.compiled
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("name", LOSSES)
 def test_calls_after_the_first_allocate_no_array(name: str, weighted: bool) -> None:
@@ -334,6 +341,7 @@ def test_calls_after_the_first_allocate_no_array(name: str, weighted: bool) -> N
     assert grown(lambda: loss_fn(output, targets)) < SMALL
 
 
+@pytest.mark.compiled
 @pytest.mark.parametrize("name", ["accuracy_rate", "accuracy_membrane", "accuracy_temporal"])
 def test_metrics_after_the_first_call_allocate_no_array(name: str) -> None:
     output, labels = np.ones((STEPS, MANY, OUTPUTS), np.float32), np.arange(MANY) % OUTPUTS

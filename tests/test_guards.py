@@ -115,6 +115,17 @@ def test_an_epoch_of_which_nothing_is_left_stops():
         fitted(Spoiled(loss=dict.fromkeys(range(1, 9), np.nan)), on_nan="skip")
 
 
+def test_a_weight_that_is_not_finite_at_the_end_of_an_epoch_stops():
+    net = make_net()
+
+    def spoil(history):
+        if len(history.begun.losses) == 8:
+            net.parameters["2.bias"][0] = np.inf
+
+    with pytest.raises(Diverged, match=r"^epoch 1: 2\.bias is not finite any more; the training diverged"):
+        fitted(LOSS, net=net, on_step=spoil)
+
+
 def test_what_to_do_on_nan_must_be_known():
     with pytest.raises(ValueError, match='on_nan must be "stop" or "skip"; got \'go\''):
         fitted(LOSS, on_nan="go")

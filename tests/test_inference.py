@@ -31,7 +31,9 @@ def net_of(kind: str) -> snn.Network:
 
 @pytest.mark.parametrize("moving", [False, True])
 @pytest.mark.parametrize("tape", [1, network.TAPE])  # 32 samples at a time, or all
-@pytest.mark.parametrize("kind", NETS)
+@pytest.mark.parametrize(
+    "kind", [pytest.param(k, marks=pytest.mark.compiled) if k in ("tutorial", "images") else k for k in NETS]
+)
 def test_a_recorded_pass_has_the_bits_of_a_whole_one(kind: str, tape: int, moving: bool) -> None:
     leading = (6, 75) if moving else (75,)
     x = (3 * np.random.default_rng(0).normal(size=(*leading, *NETS[kind][0]))).astype(np.float32)
@@ -43,6 +45,7 @@ def test_a_recorded_pass_has_the_bits_of_a_whole_one(kind: str, tape: int, movin
             np.testing.assert_array_equal(net_of(kind).forward(x, record=record), array)
 
 
+@pytest.mark.compiled
 def test_a_recorded_pass_needs_memory_for_a_few_samples_only() -> None:
     net = snn.Network(snn.Linear(9, 128), snn.Leaky(0.9), snn.Linear(128, 3), snn.Leaky(0.9), num_steps=100, seed=0)
     x = np.random.default_rng(0).random((4096, 9), np.float32)

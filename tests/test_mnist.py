@@ -11,7 +11,7 @@ import h5py
 import numpy as np
 import pytest
 
-from snnumba import datasets, mnist
+from snnumba import cli, datasets, mnist
 
 
 def idx(array, magic=None):
@@ -96,6 +96,14 @@ def test_convert_keeps_every_pixel_and_label(folder, files, tmp_path):
     assert data.classes == tuple("0123456789")
 
 
+def test_the_command_line_converts_and_says_how_to_go_on(folder, tmp_path, capsys):
+    path = tmp_path / "mnist.h5"
+    assert cli.main(["data", "mnist", "--from", str(folder), "--to", str(path)]) == 0
+    told = capsys.readouterr().out
+    assert "20 images of 28x28 pixels in 10 classes, and 10 to test" in told
+    assert f"`snnumba train --data {path}`" in told
+
+
 def test_convert_names_every_missing_file(folder, tmp_path):
     (folder / "t10k-labels-idx1-ubyte").unlink()
     (folder / "train-images-idx3-ubyte.gz").unlink()
@@ -178,6 +186,7 @@ def test_unpacking_stops_at_the_size_of_the_file(folder, files, tmp_path):
         mnist.convert(folder, tmp_path / "mnist.h5")
 
 
+@pytest.mark.compiled
 def test_mnist_is_mnist(tmp_path):
     path = mnist.convert(real_folder(), tmp_path / "mnist.h5")
     train, test = datasets.open_data(str(path))

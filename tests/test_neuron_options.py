@@ -105,6 +105,8 @@ def test_a_state_quant_that_is_none_is_refused() -> None:
         snn.Leaky(0.9, state_quant=4)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="levels must be finite numbers, at least one"):
         SF.quant.StateQuant([])
+    with pytest.raises(TypeError, match=r"levels must be numbers; got \['low', 'high'\]"):
+        SF.quant.StateQuant(["low", "high"])  # type: ignore[list-item]
 
 
 def test_init_hidden_keeps_the_state_in_the_layer_and_gives_the_spikes_alone() -> None:
@@ -420,3 +422,49 @@ def test_a_V_that_does_not_fit_the_neurons_of_its_net_is_refused_at_once() -> No
         layer.V = np.ones(4)
     layer.V = [1.0, 2.0, 3.0]
     net.forward(np.ones((1, 2), np.float32))
+
+
+def test_what_needs_a_run_before_it_says_so() -> None:
+    with pytest.raises(RuntimeError, match="firing_rate needs a forward pass before it"):
+        snn.Leaky(0.9).firing_rate()
+    with pytest.raises(RuntimeError, match="backward needs a forward pass before it"):
+        snn.Linear(2, 3).backward(np.ones((1, 3), np.float32))
+
+
+def test_a_graded_factor_learns_nothing_from_membranes() -> None:
+    layer = snn.Leaky(0.9, learn_graded_spikes_factor=True)
+    layer.forward(np.full((3, 2, 4), 2, np.float32))
+    layer.backward(dspk=np.ones((3, 2, 4), np.float32))
+    assert layer.gradients["graded_spikes_factor"] > 0
+    layer.backward(dmem=np.ones((3, 2, 4), np.float32))
+    assert layer.gradients["graded_spikes_factor"] == 0
+
+
+@pytest.mark.parametrize(
+    ("layer", "shape", "message"),
+    [
+        (lambda: snn.Leaky(0.9), (2, 3), r"takes inputs of a shape \(N,\) or \(C, H, W\); got \(2, 3\)"),
+        (
+            lambda: snn.RLeaky(0.9, conv2d_channels=2, kernel_size=3),
+            (3, 5, 5),
+            r"conv2d_channels=2 takes inputs of a shape \(2, H, W\); got \(3, 5, 5\)",
+        ),
+    ],
+)
+def test_neurons_of_a_shape_that_cannot_be_are_refused(layer: Any, shape: tuple[int, ...], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        layer().out_shape(shape)
+
+
+def test_repr_shows_the_layers_of_a_feedback() -> None:
+    layer = snn.RLeaky(0.5, recurrent=[snn.Linear(3, 2), snn.Linear(2, 3)])
+    assert repr(layer) == "RLeaky(beta=0.5, recurrent=[Linear(3, 2), Linear(2, 3)])"
+
+
+def test_a_net_is_made_of_layers_and_goes_back_from_some_gradient() -> None:
+    with pytest.raises(TypeError, match="layers must be snnumba layers; argument 1 is 'Leaky'"):
+        snn.Network(snn.Linear(2, 3), "Leaky", num_steps=5)  # type: ignore[arg-type]
+    net = snn.Network(snn.Linear(2, 3), snn.Leaky(0.9), num_steps=5)
+    net.forward(np.ones((1, 2), np.float32))
+    with pytest.raises(ValueError, match="dspk or dmem must be given; got neither"):
+        net.backward()

@@ -99,7 +99,7 @@ def test_golden_layer(file: str, case: str, dtype: str, device: str) -> None:
 
 @pytest.mark.parametrize("reset_delay", [True, False])
 @pytest.mark.parametrize("reset", ["subtract", "zero", "none"])
-@pytest.mark.parametrize("n", [1, 9, 64, 65, 130])
+@pytest.mark.parametrize("n", [1, 9, *(pytest.param(n, marks=pytest.mark.compiled) for n in (64, 65, 130))])
 def test_forward_and_backward_equal_the_reference(n: int, reset: str, reset_delay: bool) -> None:
     case = random_case(n, batch=19, n=n)
     rng = np.random.default_rng(n)

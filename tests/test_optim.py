@@ -114,6 +114,7 @@ def test_a_step_leaves_the_gaps_of_the_flat_vector_zero(make: Make) -> None:
     assert np.count_nonzero(net.vector) == used < net.vector.size
 
 
+@pytest.mark.compiled
 @every_optimizer
 @pytest.mark.usefixtures("_threads_as_before")
 def test_threads_do_not_change_a_bit(make: Make) -> None:
@@ -272,6 +273,7 @@ def test_a_gradient_that_is_nan_shows_in_the_norm_and_everywhere() -> None:
     assert np.isnan(all_gradients(net)).all()  # as torch has it: no step goes on with half of a gradient
 
 
+@pytest.mark.compiled
 @pytest.mark.usefixtures("_threads_as_before")
 def test_threads_do_not_change_a_bit_of_what_is_clipped() -> None:
     results = []
@@ -287,6 +289,7 @@ def test_threads_do_not_change_a_bit_of_what_is_clipped() -> None:
         np.testing.assert_array_equal(gradients, results[0][1])
 
 
+@pytest.mark.compiled
 @every_optimizer
 def test_clipping_and_a_step_allocate_no_arrays(make: Make) -> None:
     net = snn.Network(snn.RLeaky(beta=0.9, linear_features=100), num_steps=2)

@@ -7,6 +7,7 @@ threshold but where a test puts it there.
 from typing import Any
 
 import numpy as np
+import pytest
 import reference as ref
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -15,6 +16,8 @@ from reference import relative_error
 import snnumba as snn
 from snnumba import functional as SF
 from snnumba import surrogate
+
+pytestmark = pytest.mark.compiled
 
 # float64 sums in another order over at most 7 steps; the gradient of a shared parameter is a sum that may cancel
 ROUNDING = 1e-9

@@ -3,7 +3,11 @@
 import re
 from pathlib import Path
 
+import pytest
+
 import snnumba as snn
+
+pytestmark = pytest.mark.compiled
 
 README = Path(__file__).parents[1] / "README.md"
 

@@ -86,6 +86,7 @@ def assert_same(run, net, optimizer, history):
     assert len(run.history.seconds) == len(history.seconds)
 
 
+@pytest.mark.compiled
 @pytest.mark.parametrize("number", [1, 3])
 @pytest.mark.parametrize("drop_last", [True, False])
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
@@ -123,6 +124,7 @@ def as_of_the_other_byte_order(path):
     hdf5.seal(path)
 
 
+@pytest.mark.compiled
 def test_a_run_saved_on_a_machine_of_the_other_byte_order_goes_on_to_the_same_bits(tmp_path):
     net = make_net()
     made = OPTIMIZERS["Adam"](net)
@@ -134,6 +136,7 @@ def test_a_run_saved_on_a_machine_of_the_other_byte_order_goes_on_to_the_same_bi
     assert_same(run, net, made, history)
 
 
+@pytest.mark.compiled
 def test_a_run_stopped_at_each_of_its_steps_goes_on_to_the_same_bits(tmp_path):
     net = make_net()
     made = OPTIMIZERS["Adam"](net)

@@ -7,6 +7,9 @@ import subprocess
 import sys
 from types import ModuleType
 
+import pytest
+
+from snnumba import backend, kernels
 from snnumba.kernels import cpu
 
 ON_THE_HOST = {
@@ -51,6 +54,13 @@ def test_cpu_and_cuda_export_the_same_signatures() -> None:
     expected = {name: text for name, text in signatures(cpu).items() if name not in ON_THE_HOST}
     found = {name: text for name, text in signatures_on_cuda().items() if name not in ONLY_THERE}
     assert found == expected
+
+
+def test_a_package_that_cuda_lacks_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(kernels, "cuda", raising=False)
+    monkeypatch.setitem(sys.modules, "snnumba.kernels.cuda", None)
+    with pytest.raises(ValueError, match=r'device "cuda" is not available: a package is missing .*; use device "cpu"'):
+        backend.load("cuda")
 
 
 def test_importing_snnumba_imports_no_cuda() -> None:

@@ -52,7 +52,10 @@ def test_golden_cells(case: str, dtype: str, device: str) -> None:
 
 
 @pytest.mark.parametrize("reset", ["none", "subtract", "zero"])
-@pytest.mark.parametrize(("batch", "inputs", "hidden"), [(1, 1, 1), (18, 5, 70), (33, 70, 9)])
+@pytest.mark.parametrize(
+    ("batch", "inputs", "hidden"),
+    [(1, 1, 1), *(pytest.param(*sizes, marks=pytest.mark.compiled) for sizes in ((18, 5, 70), (33, 70, 9)))],
+)
 def test_forward_and_backward_equal_the_reference(batch: int, inputs: int, hidden: int, reset: str) -> None:
     rng = np.random.default_rng(hidden)
     threshold = rng.uniform(-0.2, 0.2, hidden)
@@ -191,3 +194,25 @@ def test_wrong_inputs_are_refused() -> None:
         layer.backward(dsyn=np.zeros((5, 2, 4), np.float32))
     with pytest.raises(ValueError, match=r"syn0 must be \(2, 3\)"):
         layer.forward(np.zeros((5, 2, 4), np.float32), np.zeros((2, 4), np.float32))
+
+
+def test_inhibition_lets_only_the_largest_membrane_spike_and_learn_from_it() -> None:
+    plain, inhibited = (snn.SLSTM(3, 5, threshold=0.05, inhibition=k, dtype="float64", seed=0) for k in (False, True))
+    rng = np.random.default_rng(0)
+    x, dspk = rng.normal(size=(6, 4, 3)), rng.normal(size=(6, 4, 5))
+    spk, _, mem = plain.forward(x)
+    largest = mem == mem.max(axis=-1, keepdims=True)
+    np.testing.assert_array_equal(inhibited.forward(x)[0], spk * largest)
+    np.testing.assert_array_equal(inhibited.backward(dspk), plain.backward(dspk * largest))
+    assert 0 < (spk * largest).sum() < spk.sum()
+
+
+def test_what_a_run_leaves_is_there_after_it() -> None:
+    layer = snn.SLSTM(3, 5, bias=False, seed=0)
+    for name in ("syn", "mem"):
+        with pytest.raises(RuntimeError, match=f"{name} needs a forward pass before it"):
+            getattr(layer, name)
+    _, syn, mem = layer.forward(np.ones((4, 2, 3), np.float32))
+    np.testing.assert_array_equal(layer.syn, syn)
+    np.testing.assert_array_equal(layer.mem, mem)
+    assert repr(layer) == "SLSTM(3, 5, bias=False)"

@@ -240,6 +240,7 @@ class Stopped(Exception):
     """The end of a process, in place of it."""
 
 
+@pytest.mark.compiled
 @pytest.mark.parametrize("when", [1, 10, 21, 29])
 def test_a_streamed_run_stopped_amid_an_epoch_goes_on_to_the_same_bits(path, tmp_path, when):
     def fitted(net, optimizer, **options):
@@ -508,6 +509,7 @@ print(taken("few.h5", None), taken("many.h5", int(sys.argv[1])), taken("many.h5"
 """
 
 
+@pytest.mark.compiled
 @pytest.mark.skipif(not os.path.exists("/proc/self/clear_refs"), reason="needs /proc of Linux")
 @pytest.mark.parametrize("options", [{}, {"chunks": (150, 28, 28), "compression": "gzip", "compression_opts": 1}])
 def test_the_bound_of_memory_holds(tmp_path, options):

@@ -1,10 +1,12 @@
 """The jobs of the command line: their data, that a small net learns them, and that it does so better than a guess."""
 
+import re
+
 import numpy as np
 import pytest
 
 import snnumba as snn
-from snnumba import optim
+from snnumba import memory, optim
 from snnumba.tasks import TASKS, Task, spike_time, trajectory
 
 
@@ -72,6 +74,7 @@ def test_the_memory_of_a_net_is_reckoned_from_its_parameters(name, monkeypatch):
     assert neurons >= task["hidden"]
 
 
+@pytest.mark.compiled
 @pytest.mark.parametrize("mode", trajectory.MODES)
 def test_a_small_net_learns_to_follow_a_trajectory(mode):
     task = made("trajectory", mode=mode)
@@ -126,6 +129,7 @@ def test_spikes_are_timed_by_the_first_of_each_neuron():
     assert spike_time.steps_off(spk, times) == (0 + 0 + 2 + 6) / 4
 
 
+@pytest.mark.compiled
 def test_a_small_net_learns_when_to_fire():
     task = made("spike-time")
     before, after, history = trained(task, epochs=30, lr=5e-3)
@@ -137,3 +141,28 @@ def test_a_small_net_learns_when_to_fire():
     assert before.metrics["steps_off"] > guess - 0.1  # one that is told nothing of the samples does no better
     often = np.unique(times, return_counts=True)[1].max() / times.size
     assert after.metrics["on_time"] > 3 * often  # the same step for all is right for the most frequent one
+
+
+def test_a_loss_that_is_not_known_is_refused():
+    with pytest.raises(ValueError, match=r"loss must be one of .*count.*; got 'hinge'"):
+        made("classification", data="digits", loss="hinge")
+
+
+def test_spike_times_are_judged_beside_a_guess_that_sees_no_sample():
+    task = made("spike-time", num_steps=20)
+    assert task.described(task.test).endswith("to be answered by a spike, from step 2 to 16")
+    label, said = task.verdict({"on_time": 0.5, "steps_off": 0.25})
+    guess, off = (float(x) for x in re.search(r"always firing at step (\d+) would be (\S+) off", said).groups())
+    assert label == "on time"
+    assert said.startswith("50.00% of the test samples fire first at their step, and they are 0.25 steps off")
+    assert off == pytest.approx(np.abs(task.test.targets - guess).mean(), abs=0.01)
+    assert all(np.abs(task.train.targets - guess).mean() <= np.abs(task.train.targets - k).mean() for k in range(20))
+
+
+def test_where_the_system_does_not_tell_its_memory_no_net_is_too_large_for_it(monkeypatch):
+    def unknown(name):
+        raise ValueError
+
+    monkeypatch.setattr(memory.os, "sysconf", unknown)
+    memory.check_memory("this", 10**18)
+    assert memory.default_memory() == 2**32

@@ -19,6 +19,8 @@ from snnumba.kernels.cpu._compile import kernel
 from snnumba.kernels.cpu._program import load, store
 from snnumba.kernels.cpu._threads import _Worker
 
+pytestmark = pytest.mark.compiled
+
 
 @kernel(lambda done, *_: done.shape[0], grain=16)
 def mark(begin: int, end: int, done: np.ndarray, name: int, log: np.ndarray) -> None:
@@ -266,3 +268,12 @@ def test_no_worker_goes_on_after_an_interrupt_has_been_raised(monkeypatch: pytes
 def test_a_wrong_number_of_threads_is_refused(threads: object) -> None:
     with pytest.raises(ValueError, match="threads must be an integer from 1 to 1024"):
         snn.set_num_threads(threads)  # type: ignore[arg-type]
+
+
+def test_kernels_that_go_together_inside_others_are_done_at_the_end_of_those() -> None:
+    done, log = np.zeros(20, int), np.zeros(20, int)
+    with team.together():
+        with team.together():
+            mark(done, 1, log)
+        assert not done.any()
+    assert (done == 1).all()

@@ -9,6 +9,7 @@ import snnumba as snn
 from snnumba import digits, optim, training
 from snnumba import functional as SF
 from snnumba.datasets import Dataset, Loader
+from snnumba.history import History, Tally
 from snnumba.regression import RegressionDataset
 from snnumba.steps import HostSteps
 
@@ -50,6 +51,7 @@ def trained(splits, epochs=2, **options):
     return net, history
 
 
+@pytest.mark.compiled
 @pytest.mark.parametrize("loss_fn", [count_loss(), SF.mse_membrane_loss(on_target=1.05, off_target=0.2)])
 def test_a_small_net_learns_the_digits(splits, loss_fn):
     net = tutorial_net()
@@ -61,6 +63,7 @@ def test_a_small_net_learns_the_digits(splits, loss_fn):
     assert after.loss < before.loss
 
 
+@pytest.mark.compiled
 def test_the_same_seed_gives_the_same_bits(splits):
     (net, history), (again, same) = trained(splits, seed=3), trained(splits, seed=3)
     np.testing.assert_array_equal(net.vector, again.vector)
@@ -68,11 +71,13 @@ def test_the_same_seed_gives_the_same_bits(splits):
     assert history.rates == same.rates
 
 
+@pytest.mark.compiled
 def test_another_seed_gives_another_order(splits):
     (_, history), (_, other) = trained(splits, 1, seed=3), trained(splits, 1, seed=4)
     assert history.loss[0] != other.loss[0]
 
 
+@pytest.mark.compiled
 @pytest.mark.parametrize("number", [1, 2, 3])
 def test_threads_do_not_change_a_bit(splits, threads, number):
     threads(1)
@@ -83,6 +88,7 @@ def test_threads_do_not_change_a_bit(splits, threads, number):
     assert history.validation_loss == same.validation_loss
 
 
+@pytest.mark.compiled
 def test_fit_is_the_loop_written_out(splits):
     net, history = trained(splits, 2, batch_size=100, seed=1)
 
@@ -105,6 +111,7 @@ def test_fit_is_the_loop_written_out(splits):
     assert history.rates["1"] == pytest.approx([np.mean(rates[:10:8]), np.mean(rates[10::8])])
 
 
+@pytest.mark.compiled
 def test_a_loader_goes_on_at_its_own_epoch(splits):
     whole, _ = trained(splits, 2)
     net = tutorial_net()
@@ -114,6 +121,7 @@ def test_a_loader_goes_on_at_its_own_epoch(splits):
     np.testing.assert_array_equal(net.vector, whole.vector)
 
 
+@pytest.mark.compiled
 def test_a_schedule_is_stepped_after_each_epoch(splits):
     net = tutorial_net()
     optimizer = optim.Adam(net, lr=0.008)
@@ -125,6 +133,7 @@ def test_a_schedule_is_stepped_after_each_epoch(splits):
     assert schedule.epochs == 3
 
 
+@pytest.mark.compiled
 def test_a_clipped_step_goes_no_further_than_the_norm_allows(splits):
     net = tutorial_net()
     before, clip, lr = net.vector.copy(), 1e-3, 0.5
@@ -133,6 +142,7 @@ def test_a_clipped_step_goes_no_further_than_the_norm_allows(splits):
     assert np.linalg.norm(net.vector - before) == pytest.approx(lr * clip, rel=1e-2)  # 1e-6 is added to the norm
 
 
+@pytest.mark.compiled
 def test_history_has_a_loss_a_step_and_the_rest_an_epoch(splits):
     _, history = trained(splits, 3, batch_size=300)
     assert history.epochs == 3
@@ -146,24 +156,28 @@ def test_history_has_a_loss_a_step_and_the_rest_an_epoch(splits):
     assert len(history.validation_loss) == len(history.seconds) == 3
 
 
+@pytest.mark.compiled
 def test_history_has_no_validation_without_a_set_for_it(splits):
     net = tutorial_net()
     history = snn.fit(net, splits[0], count_loss(), optim.Adam(net), 1)
     assert history.validation_loss == history.validation_accuracy == []
 
 
+@pytest.mark.compiled
 def test_validation_in_fit_is_what_evaluate_says(splits):
     net, history = trained(splits, 2)
     result = snn.evaluate(net, splits[1], count_loss())
     assert (history.validation_accuracy[-1], history.validation_loss[-1]) == (result.accuracy, result.loss)
 
 
+@pytest.mark.compiled
 def test_each_epoch_is_told_when_it_has_ended(splits):
     told = []
     trained(splits, 2, on_epoch=lambda epoch, history: told.append((epoch, len(history.validation_accuracy))))
     assert told == [(1, 1), (2, 2)]
 
 
+@pytest.mark.compiled
 @pytest.mark.parametrize("batch_size", [1, 100, 128, 310, 5000])
 def test_evaluate_counts_every_sample(splits, batch_size):
     net, _ = trained(splits, 1)
@@ -176,6 +190,7 @@ def test_evaluate_counts_every_sample(splits, batch_size):
     assert result.rates["3"] == pytest.approx(spk.mean(), rel=1e-6)
 
 
+@pytest.mark.compiled
 def test_evaluate_without_a_loss_reports_none(splits):
     net = tutorial_net()
     result, with_loss = snn.evaluate(net, splits[1]), snn.evaluate(net, splits[1], count_loss())
@@ -183,6 +198,7 @@ def test_evaluate_without_a_loss_reports_none(splits):
     assert result.accuracy == with_loss.accuracy
 
 
+@pytest.mark.compiled
 def test_evaluate_reads_membranes_for_a_loss_of_membranes(splits):
     net, _ = trained(splits, 1)
     x, y = splits[1].batch(np.arange(310))
@@ -225,6 +241,7 @@ def test_a_metric_is_a_mean_over_the_samples(batch_size):
     assert result.metrics == pytest.approx({"error": error(mem, ramps().targets)}, rel=1e-6)  # another order of sums
 
 
+@pytest.mark.compiled
 def test_metrics_are_kept_of_each_epoch_beside_accuracy(splits):
     def silent(spk, labels):
         return float((spk.sum((0, 2)) == 0).mean())
@@ -258,6 +275,7 @@ def test_targets_that_do_not_fit_net_or_loss_are_refused_before_anything_is_chan
     np.testing.assert_array_equal(net.vector, before)
 
 
+@pytest.mark.compiled
 def test_training_that_diverges_is_stopped_before_it_is_saved(splits):
     net, told = tutorial_net(), []
     with (
@@ -275,6 +293,7 @@ def test_training_that_diverges_is_stopped_before_it_is_saved(splits):
     assert not told
 
 
+@pytest.mark.compiled
 @pytest.mark.parametrize("regularizer", [None, SF.l1_rate_sparsity()])
 def test_a_population_code_is_read_as_one(splits, regularizer):
     loss_fn = SF.mse_count_loss(correct_rate=0.8, incorrect_rate=0.2, population_code=True, num_classes=10)
@@ -287,6 +306,7 @@ def test_a_population_code_is_read_as_one(splits, regularizer):
     assert snn.evaluate(net, splits[1], loss_fn if regularizer is None else loss_fn + regularizer).accuracy == read
 
 
+@pytest.mark.compiled
 def test_evaluate_changes_no_weight(splits):
     net = tutorial_net()
     before = net.vector.copy()
@@ -315,6 +335,7 @@ def grown(function, times=20):
 SMALL = 32_000
 
 
+@pytest.mark.compiled
 @pytest.mark.parametrize("checkpoint_every", [None, 4])
 @pytest.mark.parametrize("loss_fn", [count_loss(), SF.mse_membrane_loss(on_target=1.05, off_target=0.2)])
 def test_a_training_step_after_the_first_allocates_no_array(splits, loss_fn, checkpoint_every):
@@ -326,6 +347,7 @@ def test_a_training_step_after_the_first_allocates_no_array(splits, loss_fn, che
     assert grown(lambda: list(steps.run(indices))) < SMALL
 
 
+@pytest.mark.compiled
 def test_a_training_step_on_targets_over_time_allocates_no_array():
     data, net, loss_fn = ramps(256, num_steps=200), membrane_net(num_steps=200), SF.mse_membrane_loss(True)
     steps, indices = HostSteps(net, data, loss_fn, {}, 256, optim.Adam(net)), np.arange(256)
@@ -334,17 +356,20 @@ def test_a_training_step_on_targets_over_time_allocates_no_array():
     assert grown(lambda: list(steps.run(indices))) < small
 
 
+@pytest.mark.compiled
 def test_evaluate_allocates_one_batch_however_many_there_are(splits):
     net = tutorial_net(hidden=128, num_steps=10)
     x, y = splits[1].batch(np.arange(100))
     assert grown(lambda: snn.evaluate(net, splits[1], count_loss(), 100), times=2) < x.nbytes + y.nbytes + SMALL
 
 
+@pytest.mark.compiled
 def test_progress_is_silent_where_nobody_watches(splits, capsys):
     trained(splits, 1)
     assert capsys.readouterr() == ("", "")
 
 
+@pytest.mark.compiled
 def test_progress_shows_loss_and_accuracy_when_asked_for(splits, capsys):
     trained(splits, 1, progress=True, batch_size=1)  # longer than the bar waits from one look to the next
     out, err = capsys.readouterr()
@@ -371,6 +396,11 @@ REFUSED = {  # what is wrong: arguments of fit in place of good ones, the error,
     "batch size twice": ({"train": Loader(tiny(), 2)}, ValueError, "batch_size is the Loader's, 2.*got 3"),
     "seed twice": ({"train": Loader(tiny(), 2), "batch_size": None, "seed": 1}, ValueError, "seed is the Loader's, 0"),
     "epochs": ({"epochs": 0}, ValueError, "epochs must be a positive integer; got 0"),
+    "history of longer epochs": (
+        {"history": History(begun=Tally([0.5] * 99))},
+        ValueError,
+        "history must have at most . steps begun; got 99",
+    ),
     "device": ({"device": "tpu"}, ValueError, "device must be one of cpu, cuda; got 'tpu'"),
     "metrics": ({"metrics": [error]}, TypeError, "metrics must be functions by their names"),
     "a metric's name": ({"metrics": {"accuracy": error}}, ValueError, "metrics must have names of their own"),

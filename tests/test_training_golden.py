@@ -13,6 +13,8 @@ import snnumba as snn
 from snnumba import functional as SF
 from snnumba import optim
 
+pytestmark = pytest.mark.compiled
+
 LAYERS = ("fc1", "rleaky1", "fc2", "rleaky2")  # the golden names of layers 0 to 3
 
 

@@ -112,6 +112,13 @@ def test_many_arrays_that_are_each_small_enough_are_refused_together(files):
         checkpoint.load("run.h5")
 
 
+def test_a_group_inside_of_itself_is_looked_into_once(files):
+    with h5py.File("data.h5", "r+") as file:
+        file["train/again"] = file["train"]
+    hdf5.seal("data.h5")
+    np.testing.assert_array_equal(datasets.load("data.h5").images, PAIR[0])
+
+
 CONFIGS = {  # layers of a net that are larger than the weights in the file
     "linear": [{"layer": "Linear", "in_features": 10**6, "out_features": 10**6, "bias": True}],
     "feedback": [{"layer": "RLeaky", "beta": 0.9, "linear_features": 10**6}],
@@ -202,6 +209,7 @@ with h5py.File(sys.argv[1], "r+"):
 """
 
 
+@pytest.mark.compiled
 def test_a_file_that_another_process_writes_is_refused(files):
     with h5py.File("own.h5", "w") as file:
         file["train/images"], file["train/labels"] = PAIR

@@ -104,9 +104,14 @@ def numbers(make: Made, timed: bool, output: str) -> tuple[np.ndarray, tuple[np.
     return x, tuple(up)
 
 
+QUICK = "one-to-one feedback, all learnt", "neurons after neurons, resets"
+
+
 @pytest.mark.parametrize("output", ["spk", "mem", "spk and mem"])
 @pytest.mark.parametrize("timed", [False, True])
-@pytest.mark.parametrize("name", NETS)
+@pytest.mark.parametrize(
+    "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.compiled) for name in NETS]
+)
 def test_windows_of_any_length_give_the_bits_of_the_whole_run(name: str, timed: bool, output: str) -> None:
     x, up = numbers(NETS[name], timed, output)
     expected = ran(NETS[name], x, up, None)
@@ -116,6 +121,7 @@ def test_windows_of_any_length_give_the_bits_of_the_whole_run(name: str, timed: 
         assert_same_bits(ran(NETS[name], x, up, every), expected)
 
 
+@pytest.mark.compiled
 @pytest.mark.parametrize("name", NETS)
 def test_threads_do_not_change_a_bit_of_windows(name: str) -> None:
     before = snn.get_num_threads()
@@ -131,6 +137,7 @@ def test_threads_do_not_change_a_bit_of_windows(name: str) -> None:
         assert_same_bits(other, made[0])
 
 
+@pytest.mark.compiled
 @settings(deadline=None, max_examples=30)
 @given(st.integers(1, 40), st.integers(1, 40), st.integers(1, 70), st.integers(0, 2**32 - 1))
 def test_any_number_of_steps_and_samples_gives_the_same_bits(steps: int, every: int, batch: int, seed: int) -> None:
@@ -149,9 +156,10 @@ def test_any_number_of_steps_and_samples_gives_the_same_bits(steps: int, every: 
     assert net.gradient_vector.tobytes() == expected.tobytes()
 
 
-def test_windows_go_back_a_second_time() -> None:
-    x, up = numbers(NETS["linear feedback"], True, "spk")
-    net = snn.Network(*NETS["linear feedback"](), num_steps=STEPS, seed=0, checkpoint_every=2)
+@pytest.mark.parametrize("name", ["linear feedback", "layers of the user's as feedback"])
+def test_windows_go_back_a_second_time(name: str) -> None:
+    x, up = numbers(NETS[name], True, "spk")
+    net = snn.Network(*NETS[name](), num_steps=STEPS, seed=0, checkpoint_every=2)
     net.forward(x)
     net.backward(*up)
     first = net.gradient_vector.copy()
@@ -190,6 +198,7 @@ def trained(every: int | None) -> tuple[snn.Network, Any]:
     return net, history
 
 
+@pytest.mark.compiled
 def test_training_in_windows_is_training() -> None:
     (net, history), (other, same) = trained(None), trained(3)
     assert net.vector.tobytes() == other.vector.tobytes()
@@ -217,6 +226,7 @@ def peak(every: int | None, hidden: int = 256, steps: int = 100, batch: int = 64
     return tracemalloc.get_traced_memory()[1] - begun
 
 
+@pytest.mark.compiled
 def test_a_step_in_windows_takes_the_memory_that_is_stated() -> None:
     row, steps, every = 4 * 64 * 256, 100, 10  # bytes of a step of the hidden layer
     peak(every, 8, 20, 2)  # compiles

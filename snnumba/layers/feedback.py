@@ -35,14 +35,14 @@ class Feedback:
 
     def forward(self, layer: Neurons) -> tuple[Any, ...]:
         """weight, bias, window, room for lif_forward."""
-        return NOTHING
+        raise NotImplementedError
 
     def prepare(self, layer: Neurons) -> None:
         """Make what backward needs beside the samples."""
 
     def backward(self, layer: Neurons) -> tuple[Any, ...]:
         """weight, window, room for lif_backward."""
-        return NOTHING[:3]
+        raise NotImplementedError
 
     def learn(self, layer: Neurons, add: bool) -> None:
         """The gradients of the arrays, as far as they are sums over samples: written in full, or added."""

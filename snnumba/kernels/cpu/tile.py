@@ -8,7 +8,7 @@ from numba import types
 from numba.core import cgutils, config
 from numba.extending import intrinsic
 
-from .vector import Vector, _broadcast, _fused, _lanes, _llvm, _pointer, load, multiplied, store, zero
+from .vector import Vector, _broadcast, _fused, _lanes, _llvm, _pointer, load, store, zero
 
 INDEX = ir.IntType(64)
 
@@ -159,7 +159,7 @@ if config.DISABLE_JIT:  # plain Python: a vector is a NumPy array
 
     def outer(a, b, tile):
         pairs = [(x, y) for x in a for y in b]
-        return tuple(multiplied(x, y, s) for (x, y), s in zip(pairs, tile, strict=True))
+        return tuple(x * y + s for (x, y), s in zip(pairs, tile, strict=True))
 
     def store_tile(tile, row, index, down, across, m):
         for k, vector in enumerate(tile):

@@ -6,9 +6,6 @@ with a short inner loop says here itself what stays in a register. Any processor
 `count` cuts a vector at the end of a row: lanes from count on are not touched, and read as 0.
 """
 
-import operator
-from functools import reduce
-
 import numpy as np
 from llvmlite import ir
 from numba import types
@@ -209,24 +206,6 @@ def differ(typing, a, b):
 
 
 @intrinsic
-def multiplied(typing, a, b, c):
-    """a * b + c, rounded once."""
-
-    return a(a, b, c), lambda context, builder, signature, args: _fused(builder, a.dtype, args)
-
-
-@intrinsic
-def total(typing, vector):
-    """The sum of the lanes, in order."""
-
-    def generate(context, builder, signature, args):
-        lane = [builder.extract_element(args[0], ir.Constant(ir.IntType(32), k)) for k in range(_lanes(vector.dtype))]
-        return reduce(builder.fadd, lane)
-
-    return vector.dtype(vector), generate
-
-
-@intrinsic
 def ones(typing, row):
     """A vector of ones of the row's type."""
     n = _lanes(row.dtype)
@@ -286,12 +265,6 @@ if config.DISABLE_JIT:  # plain Python: a vector is a NumPy array
 
     def ones(row):
         return KINDS[row.dtype](np.ones(lanes(row)))
-
-    def multiplied(a, b, c):
-        return a * b + c
-
-    def total(vector):
-        return reduce(operator.add, vector)
 
     def load(row, index):
         return zero(row) + row[index : index + lanes(row)]

@@ -161,10 +161,8 @@ def _references_when_free() -> tuple[int, int]:
     """How many references an array of a Workspace and its memory have where nobody else has one."""
     places = [(memory := np.zeros(1, np.uint8), memory[:], ())]
     del memory
-    for k in range(len(places)):
-        memory, array, _ = places[k]
-        return sys.getrefcount(array), sys.getrefcount(memory)
-    raise AssertionError
+    memory, array, _ = places[0]
+    return sys.getrefcount(array), sys.getrefcount(memory)
 
 
 FREE = _references_when_free()

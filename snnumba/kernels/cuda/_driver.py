@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-if not hasattr(np, "row_stack"):  # NumPy 2.5 has it no more; numba-cuda 0.30 asks for it
+if not hasattr(np, "row_stack"):  # pragma: no cover - NumPy 2.5 has it no more; numba-cuda 0.30 asks for it
     np.row_stack = np.vstack  # noqa: NPY201
 
 from numba import cuda as numba_cuda
@@ -65,7 +65,7 @@ else:
         return cuda.jit(device=True, forceinline=True)(function)
 
     @part
-    def sync_warp():
+    def sync_warp():  # pragma: no cover - runs on a GPU alone
         """Wait for the threads of the warp."""
         cuda.syncwarp()
 
@@ -76,7 +76,7 @@ else:
         """
 
         @staticmethod
-        def prepare_args(ty, value, **_):
+        def prepare_args(ty, value, **_):  # pragma: no cover - needs a GPU
             return (types.CPointer(types.uint8), 0) if value is None else (ty, value)
 
     OPTIONS = {"extensions": [_Nones]}
@@ -110,15 +110,15 @@ class Kernel:
         """
         if SIMULATED:
             self.compiled[grid, block, 0, shared](*args)
-            return
-        if shared > ALWAYS_SHARED or together:
-            self._allow(args, shared, together)
-        key = grid, block, launches.stream, shared
-        if key not in self._configured:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", NumbaPerformanceWarning)  # that a small problem has few blocks
-                self._configured[key] = self.compiled[key]
-        self._configured[key](*args)
+        else:  # pragma: no cover - needs a GPU
+            if shared > ALWAYS_SHARED or together:
+                self._allow(args, shared, together)
+            key = grid, block, launches.stream, shared
+            if key not in self._configured:
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore", NumbaPerformanceWarning)  # that a small problem has few blocks
+                    self._configured[key] = self.compiled[key]
+            self._configured[key](*args)
 
     def _allow(self, args: tuple[Any, ...], shared: int, together: bool) -> None:  # pragma: no cover - needs a GPU
         """Let blocks have more shared memory than they get for the asking, and run together or not at all."""
@@ -189,8 +189,9 @@ def holds_together(count: int, shared: int) -> bool:
     """Whether so many blocks, each with so many bytes of shared memory, fit on the device at once, one a processor."""
     if SIMULATED:
         return hasattr(simulator.BlockManager, "together")  # numba's own runs one after the other
-    device = numba_cuda.get_current_device()
-    return bool(count <= device.MULTIPROCESSOR_COUNT and shared <= device.MAX_SHARED_MEMORY_PER_BLOCK_OPTIN)
+    else:  # pragma: no cover - needs a GPU
+        device = numba_cuda.get_current_device()
+        return bool(count <= device.MULTIPROCESSOR_COUNT and shared <= device.MAX_SHARED_MEMORY_PER_BLOCK_OPTIN)
 
 
 _scratch: dict[tuple[Any, ...], Any] = {}
@@ -232,7 +233,7 @@ if SIMULATED:
         """Where an array begins."""
         return 0  # a host array is no worse for it
 
-else:
+else:  # pragma: no cover - needs a GPU
 
     def holders(array: Any) -> int:
         """How many references there are to the memory of an array, views of it included."""
@@ -252,8 +253,9 @@ def device_name() -> str:
     """What the device calls itself."""
     if SIMULATED:
         return "numba's simulator"
-    name = numba_cuda.get_current_device().name
-    return name.decode() if isinstance(name, bytes) else str(name)
+    else:  # pragma: no cover - needs a GPU
+        name = numba_cuda.get_current_device().name
+        return name.decode() if isinstance(name, bytes) else str(name)
 
 
 def what_is_missing() -> str | None:
@@ -266,4 +268,4 @@ def what_is_missing() -> str | None:
         count = len(numba_cuda.gpus)
     except Exception as error:  # whatever the driver makes of not being there
         return f"no CUDA driver works here ({type(error).__name__})"
-    return None if count else "the CUDA driver finds no GPU"
+    return None if count else "the CUDA driver finds no GPU"  # pragma: no cover - needs the driver

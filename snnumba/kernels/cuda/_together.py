@@ -213,7 +213,7 @@ else:
         return types.uint32(flags, types.int64), generate
 
     @cuda.jit(device=True, forceinline=True)
-    def await_flag(flags, i, count):
+    def await_flag(flags, i, count):  # pragma: no cover - runs on a GPU alone
         """Wait until flag i has come to this count; then what was written before it is there to be copied."""
         while np.int32(flag(flags, i) - count) < 0:
             pass
@@ -235,7 +235,7 @@ else:
         return types.void(x, types.int64, to, types.int64), generate
 
     @cuda.jit(device=True, forceinline=True)
-    def receive(words, i, tag):
+    def receive(words, i, tag):  # pragma: no cover - runs on a GPU alone
         """Wait for the tag in words i and i + 1; their numbers."""
         a, of_a, b, of_b = two_words(words, i)
         while of_a != tag or of_b != tag:
@@ -243,7 +243,7 @@ else:
         return a, b
 
     @cuda.jit(device=True, forceinline=True)
-    def receive_word(words, i, tag):
+    def receive_word(words, i, tag):  # pragma: no cover - runs on a GPU alone
         """Wait for the tag in word i; its 32 bits."""
         bits, of_it = one_word(words, i)
         while of_it != tag:
@@ -251,11 +251,11 @@ else:
         return bits
 
     @cuda.jit(device=True, forceinline=True)
-    def ballot(vote):
+    def ballot(vote):  # pragma: no cover - runs on a GPU alone
         """Which threads of a warp vote, as bits."""
         return np.uint32(cuda.ballot_sync(0xFFFFFFFF, vote))
 
     @cuda.jit(device=True, forceinline=True)
-    def sync_warp():
+    def sync_warp():  # pragma: no cover - runs on a GPU alone
         """A barrier for the threads of a warp."""
         cuda.syncwarp()

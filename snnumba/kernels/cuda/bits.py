@@ -25,12 +25,12 @@ if SIMULATED:  # the simulator gives neither instruction to a 64-bit word
 else:
 
     @part
-    def lowest(word):
+    def lowest(word):  # pragma: no cover - runs on a GPU alone
         """The index of the lowest set bit of a word that is not 0."""
         return cuda.ffs(word) - 1
 
     @part
-    def popcount(word):
+    def popcount(word):  # pragma: no cover - runs on a GPU alone
         """The number of set bits of a word."""
         return cuda.popc(word)
 

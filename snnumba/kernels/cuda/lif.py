@@ -53,8 +53,6 @@ class Shape:
         if matrix and not inhibition and width >= SHARED_OUT:
             while 2 * shares * width * rows <= MOST_TOGETHER and shares < MOST_SHARES:
                 shares *= 2
-            while shares > 1 and held + rows * each(shares) > MOST_SHARED:
-                shares //= 2
         self.possible = rows > 0 and width <= MOST_TOGETHER and (weight is None or weight.ndim < 4)
         self.grid = blocks(batch, max(rows, 1)), stretches
         self.block = width, rows, shares

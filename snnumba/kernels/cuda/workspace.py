@@ -24,7 +24,7 @@ def as_array(name: str, x: Any) -> Any:
         return cuda.to_device(np.asarray(x, order="C"))
     if hasattr(x, "copy_to_host"):
         return x
-    if hasattr(x, "__cuda_array_interface__"):
+    if hasattr(x, "__cuda_array_interface__"):  # pragma: no cover - needs a GPU
         return cuda.as_cuda_array(x)
     raise TypeError(f"{name} must be a NumPy array, or one with __cuda_array_interface__; got {type(x).__name__}")
 
