@@ -23,6 +23,7 @@ OUTPUTS = 10
 MNIST = 60_000
 EPOCHS = 4
 BATCHES = 8  # that a step goes through in turn
+LONG = 100  # steps, after which first weights make gradients that float32 does not hold, and a tenth of them does
 Run = Callable[[], Any]
 
 
@@ -92,7 +93,7 @@ class Tutorial(Step):
 
     def net(self, device: str, precision: str = "fp32") -> snn.Network:
         """The net with its first weights."""
-        return snn.Network(
+        net = snn.Network(
             snn.Linear(self.inputs, self.hidden),
             snn.RLeaky(beta=0.9, linear_features=self.hidden),
             snn.Linear(self.hidden, OUTPUTS),
@@ -103,6 +104,12 @@ class Tutorial(Step):
             seed=0,
             checkpoint_every=self.checkpoint_every,
         )
+        if self.steps > LONG:
+            state = net.state_dict()
+            net.load_state_dict(
+                state | {name: x / 10 for name, x in state.items() if name.endswith("recurrent.weight")}
+            )
+        return net
 
     def batches(self) -> list[tuple[np.ndarray, np.ndarray]]:
         """Noise with MNIST's share of dark pixels, and labels."""

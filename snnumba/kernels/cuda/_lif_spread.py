@@ -166,7 +166,7 @@ def forward_spread(
         inputs[k] = 0
     for k in range(0, TERMS, TERMS // 4):
         keep(weight, column, k, own)
-    half, base = MOST_BLOCKS * samples * rows, group * samples * rows
+    half, base = words.shape[0] // 3, group * samples * rows
     sent = number(words, 2 * half + group)
     cuda.syncthreads()
 
@@ -224,7 +224,7 @@ def backward_spread(
         inputs[k] = 0
     for k in range(0, TERMS, TERMS // 4):
         keep(weight, column, k, own)
-    half, base = MOST_BLOCKS * samples * rows, group * samples * rows
+    half, base = words.shape[0] // 3, group * samples * rows
     sent = number(words, 2 * half + group)
     cuda.syncthreads()
 

@@ -213,7 +213,7 @@ def backward_wide(
     c, row = thread % TILE, thread // TILE
     n, r = TILE * p + c, TILE * (first + group) + row
     every = THREADS // TILE
-    half, base = MOST_BLOCKS // columns * rows * TILE, group * rows * TILE
+    half, base = inputs.shape[0] // 2, group * rows * TILE
     count = number(flags, group * columns + p)
     load_columns(weight, TILE * p, rows, matrix)
 
