@@ -13,6 +13,8 @@ from snnumba import optim, surrogate
 from snnumba.guards import Diverged
 from snnumba.kernels.cpu import _threads, team
 
+pytestmark = pytest.mark.compiled  # without the JIT nothing is recorded
+
 STEPS, BATCH = 5, 20
 
 

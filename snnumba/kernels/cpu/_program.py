@@ -128,10 +128,10 @@ def raise_to(typing, address, index, least):
 
 if hasattr(os, "sched_yield"):
     give_way = types.ExternalFunction("sched_yield", types.intc())  # to another thread on this core
-else:
+else:  # pragma: no cover - not on Linux or macOS
 
     @numba.njit
-    def give_way():  # pragma: no cover - not on Linux or macOS
+    def give_way():
         """Nothing to be done."""
 
 
