@@ -37,13 +37,13 @@ REPEATS = 30  # of which the best counts: others may be at work on the machine
 class Ceilings:
     """What a device does at most: operations a second, and bytes a second by how many bytes are gone through.
 
-    rows: numbers a second, added from rows of a table, by its bytes; call: seconds of a call that does nothing.
+    rows: numbers a second, added from rows of a table, by its bytes; calls: seconds of one of nothing, by threads.
     """
 
     peak: float
     bandwidth: dict[int, float]
     rows: dict[int, float] = field(default_factory=dict)
-    call: float = 0.0
+    calls: dict[int, float] = field(default_factory=dict)
 
     def floor(self, work: Any) -> float:
         """Eq. (1), in seconds, of what moves so many bytes of so much memory and does so many operations."""
@@ -66,7 +66,9 @@ class Ceilings:
             {size: max(fast, theirs[size]) for size, fast in mine.items()}
             for mine, theirs in ((self.bandwidth, other.bandwidth), (self.rows, other.rows))
         ]
-        return Ceilings(max(self.peak, other.peak), *faster, min(self.call, other.call))
+        return Ceilings(
+            max(self.peak, other.peak), *faster, {n: min(call, other.calls[n]) for n, call in self.calls.items()}
+        )
 
     def record(self) -> dict[str, Any]:
         """For a JSON file."""
@@ -159,7 +161,8 @@ def of_cpu() -> Ceilings:
         times = max(1, GONE_THROUGH // size)
         seconds = fastest(lambda tables=tables, times=times: add_rows(tables, times))
         added[size] = tables.size * times / seconds
-    rows, items = np.ones((team.threads, (CHAINS + 1) * 16), np.float32), np.zeros(team.threads, np.int64)
+    rows = np.ones((team.threads, (CHAINS + 1) * 16), np.float32)
     seconds = fastest(lambda: multiply_add(rows, np.float32(1e-9), TIMES))
-    call = min(clock.sampled(lambda: nothing(items), CALLS))
-    return Ceilings(team.threads * CHAINS * 16 * TIMES / seconds, bandwidth, added, call)
+    each = {n: np.zeros(n, np.int64) for n in (1, team.threads)}
+    calls = {n: min(clock.sampled(lambda items=items: nothing(items), CALLS)) for n, items in each.items()}
+    return Ceilings(team.threads * CHAINS * 16 * TIMES / seconds, bandwidth, added, calls)
