@@ -13,7 +13,7 @@ from snnumba.kernels.cpu.bits import ENOUGH, FAR
 
 f4 = np.float32
 EXPONENTIAL, TANGENT, LOGISTIC = 10, 15, 12
-RANDOM = 20  # ten operations on 64 bits
+RANDOM = 10  # as many on 64 bits, of integers: a core may do two in the time of a multiply-add
 LIF_FORWARD = 4  # beta u + i; u - theta > 0; - theta; m - theta > 0
 LIF_BACKWARD = 9  # m - theta, atan' with its division, beta d + dmem, dspk + carry, h a_s + a_u
 DENSITY = 0.19  # of the pixels of MNIST that are not zero
