@@ -7,32 +7,43 @@ and is half of what is given as FLOP/s. Bandwidth is that of a += k b over all t
 is changed in place, since memory that is only written is read as well, unseen. It depends on how much memory that is,
 for small arrays stay in caches, so it is measured for several sizes. A run measures both several times, and takes the
 higher ones.
+
+What keeps a kernel from its floor is measured too: how fast rows of a table are added to sums in registers, from the
+cache that holds the table, and what a call takes that does nothing.
 """
 
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
+import clock
 import numpy as np
 
-from snnumba.kernels.cpu import team
+from snnumba.kernels.cpu import aligned, team
 from snnumba.kernels.cpu._compile import kernel
-from snnumba.kernels.cpu.vector import fused, lanes, load, store
+from snnumba.kernels.cpu.vector import add, fused, lanes, load, store
 
 SIZES = [1 << k for k in range(14, 29)]  # bytes of both arrays
+TABLES = [1 << k for k in range(14, 28, 2)]  # bytes
 GONE_THROUGH = 1 << 26  # bytes a measurement of bandwidth
 CHAINS = 12  # of multiply-adds that do not wait for each other
 TIMES = 20_000  # of all chains in a measurement of the peak
+CALLS = 0.1  # seconds to measure one that does nothing
 REPEATS = 30  # of which the best counts: others may be at work on the machine
 
 
 @dataclass
 class Ceilings:
-    """What a device does at most: operations a second, and bytes a second by how many bytes are gone through."""
+    """What a device does at most: operations a second, and bytes a second by how many bytes are gone through.
+
+    rows: numbers a second, added from rows of a table, by its bytes; calls: seconds of one of nothing, by threads.
+    """
 
     peak: float
     bandwidth: dict[int, float]
+    rows: dict[int, float] = field(default_factory=dict)
+    calls: dict[int, float] = field(default_factory=dict)
 
     def floor(self, work: Any) -> float:
         """Eq. (1), in seconds, of what moves so many bytes of so much memory and does so many operations."""
@@ -43,14 +54,21 @@ class Ceilings:
         return "bytes" if self._moving(work) > work.operations / self.peak else "operations"
 
     def _moving(self, work: Any) -> float:
-        sizes = sorted(self.bandwidth)
-        fast = np.interp(np.log2(max(work.memory, 1)), np.log2(sizes), [self.bandwidth[size] for size in sizes])
-        return work.bytes / float(fast)
+        return work.bytes / between(self.bandwidth, work.memory)
+
+    def from_table(self, size: int) -> float:
+        """The share of the peak that sums of a table's rows can come to, the table of so many bytes."""
+        return between(self.rows, size) / self.peak
 
     def best(self, other: "Ceilings") -> "Ceilings":
         """The higher ones, of two measurements at the same sizes."""
-        faster = {size: max(fast, other.bandwidth[size]) for size, fast in self.bandwidth.items()}
-        return Ceilings(max(self.peak, other.peak), faster)
+        faster = [
+            {size: max(fast, theirs[size]) for size, fast in mine.items()}
+            for mine, theirs in ((self.bandwidth, other.bandwidth), (self.rows, other.rows))
+        ]
+        return Ceilings(
+            max(self.peak, other.peak), *faster, {n: min(call, other.calls[n]) for n, call in self.calls.items()}
+        )
 
     def record(self) -> dict[str, Any]:
         """For a JSON file."""
@@ -59,6 +77,12 @@ class Ceilings:
     def __str__(self) -> str:
         around = ", ".join(f"{size / 1e6:.3g} MB: {fast / 1e9:.0f} GB/s" for size, fast in self.bandwidth.items())
         return f"{self.peak / 1e9:.0f} G operations/s; {around}"
+
+
+def between(fast: dict[int, float], size: int) -> float:
+    """What was measured at sizes, in between."""
+    sizes = sorted(fast)
+    return float(np.interp(np.log2(max(size, 1)), np.log2(sizes), [fast[known] for known in sizes]))
 
 
 @kernel(lambda a, *_: a.shape[0], grain=16)
@@ -90,6 +114,29 @@ def multiply_add(begin, end, rows, factor, times):
         store(row, 8 * n, x8), store(row, 9 * n, x9), store(row, 10 * n, xa), store(row, 11 * n, xb)
 
 
+@kernel(lambda tables, times: tables.shape[0])
+def add_rows(begin, end, tables, times):
+    """The sums of rows of 8 vectors of each table, so many times."""
+    for r in range(begin, end):
+        table = tables[r]
+        n = lanes(table)
+        for _ in range(times):
+            s0, s1, s2, s3 = load(table, 0), load(table, n), load(table, 2 * n), load(table, 3 * n)
+            s4, s5, s6, s7 = load(table, 4 * n), load(table, 5 * n), load(table, 6 * n), load(table, 7 * n)
+            for at in range(8 * n, table.shape[0], 8 * n):
+                s0, s1 = add(s0, load(table, at)), add(s1, load(table, at + n))
+                s2, s3 = add(s2, load(table, at + 2 * n)), add(s3, load(table, at + 3 * n))
+                s4, s5 = add(s4, load(table, at + 4 * n)), add(s5, load(table, at + 5 * n))
+                s6, s7 = add(s6, load(table, at + 6 * n)), add(s7, load(table, at + 7 * n))
+            store(table, 0, s0), store(table, n, s1), store(table, 2 * n, s2), store(table, 3 * n, s3)
+            store(table, 4 * n, s4), store(table, 5 * n, s5), store(table, 6 * n, s6), store(table, 7 * n, s7)
+
+
+@kernel(lambda items: items.shape[0])
+def nothing(begin, end, items):
+    """What every call costs."""
+
+
 def fastest(run: Callable[[], None]) -> float:
     """The least of some times, the first left out."""
     run()
@@ -108,6 +155,14 @@ def of_cpu() -> Ceilings:
         a, b = (np.ones(size // 8, np.float32) for _ in range(2))
         times = max(1, GONE_THROUGH // size)
         bandwidth[size] = 12 * len(a) * times / fastest(lambda a=a, b=b, times=times: add_multiple(a, b, times))
+    added = {}
+    for size in TABLES:
+        tables = aligned(team.threads * size // 4, np.float32).reshape(team.threads, -1)
+        times = max(1, GONE_THROUGH // size)
+        seconds = fastest(lambda tables=tables, times=times: add_rows(tables, times))
+        added[size] = tables.size * times / seconds
     rows = np.ones((team.threads, (CHAINS + 1) * 16), np.float32)
     seconds = fastest(lambda: multiply_add(rows, np.float32(1e-9), TIMES))
-    return Ceilings(team.threads * CHAINS * 16 * TIMES / seconds, bandwidth)
+    each = {n: np.zeros(n, np.int64) for n in (1, team.threads)}
+    calls = {n: min(clock.sampled(lambda items=items: nothing(items), CALLS)) for n, items in each.items()}
+    return Ceilings(team.threads * CHAINS * 16 * TIMES / seconds, bandwidth, added, calls)

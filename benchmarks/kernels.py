@@ -5,6 +5,7 @@
 All are measured in turn, several times over, so that a busy moment of the machine does not meet one alone. Floors come
 from ceilings that are measured in the same run, see ceilings.py, and what they count is in entries/; the share is the
 floor over the median, and at best over the least time. The limit is what the floor is made of: bytes, or operations.
+For what takes more than twice its floor, the reason stands below the table, see entries/reasons.py.
 """
 
 import argparse
@@ -19,6 +20,7 @@ import ceilings
 import clock
 import report
 from entries import Entry, at_densities, entries
+from entries.reasons import reason
 from sides import Works, add_floor, compile_all, duration, guarded, on_cpu, share, too_long
 
 import snnumba as snn
@@ -74,11 +76,13 @@ def main() -> None:
         row |= {"bytes": work.bytes, "operations": work.operations, "limit": limits.kind(work)}
         row |= report.spread(seconds[k]) if seconds[k] else {}
         add_floor(row, work, limits)
+        if (why := reason(work, row, limits, arguments.threads)) is not None:
+            row["reason"] = why
     print(f"{arguments.threads} threads: {limits}")
     print(report.table(list(lines(rows))))
     for row in rows:
-        for why in {"skipped", "error"} & row.keys():
-            print(f"{row['name']}, {row['size']}: {why}: {row[why]}")
+        for key in {"skipped", "error", "reason"} & row.keys():
+            print(f"{row['name']}, {row['size']}: {key}: {row[key]}")
     if arguments.out:
         about = report.machine("snnumba", "numpy", "numba") | {"threads": arguments.threads}
         report.write(arguments.out, about | {"ceilings": limits.record(), "rows": rows})

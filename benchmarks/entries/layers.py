@@ -9,7 +9,7 @@ import numpy as np
 
 from snnumba.kernels import cpu
 
-from .entry import RANDOM, RATE, Arguments, Entry, blocks, empty, events, f4, noise, packed
+from .entry import RANDOM, RATE, Arguments, Entry, blocks, empty, events, f4, noise, packed, rows_from
 
 
 def linear(bits: bool, steps: int, batch: int, inputs: int, outputs: int, share: float) -> Iterator[Entry]:
@@ -34,7 +34,8 @@ def linear(bits: bool, steps: int, batch: int, inputs: int, outputs: int, share:
         return given | {"dx": empty(steps, batch, inputs)}
 
     chosen = share * rows * inputs * outputs
-    yield Entry("linear_forward", about, size, forward, chosen, has_products=True)
+    table = rows_from("weight", inputs * outputs, batch)
+    yield Entry("linear_forward", about, size, forward, chosen, has_products=True, table=table)
     yield Entry("linear_backward", about, size, backward, chosen + rows * outputs, has_products=True)
     if bits:  # the same after floats
         dense = size.rsplit(" ", 1)[0]

@@ -8,7 +8,7 @@ import numpy as np
 
 from snnumba.kernels import cpu, rules
 
-from .entry import LIF_BACKWARD, LIF_FORWARD, LOGISTIC, TANGENT, Arguments, Entry, blocks, empty, f4, noise
+from .entry import LIF_BACKWARD, LIF_FORWARD, LOGISTIC, TANGENT, Arguments, Entry, blocks, empty, f4, noise, rows_from
 
 DRIVE = 0.2  # mean of a current that makes about 15% of neurons spike at a step, with beta = 0.9
 
@@ -76,7 +76,8 @@ def lif(feedback: str, steps: int, batch: int, shape: tuple[int, ...], drive: fl
 
     unused = ("room", "dspk0", "dmem0", "dbeta", "dthreshold")
     numbers = math.prod(every)
-    yield Entry("lif_forward", feedback, size, forward, numbers * (LIF_FORWARD + extra[0]))
+    table = rows_from("weight", n * n, batch) if feedback == "linear" else None
+    yield Entry("lif_forward", feedback, size, forward, numbers * (LIF_FORWARD + extra[0]), table=table)
     yield Entry("lif_backward", feedback, size, backward, numbers * (LIF_BACKWARD + extra[1]), unused)
 
 

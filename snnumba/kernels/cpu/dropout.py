@@ -12,23 +12,29 @@ import numpy as np
 
 from ._compile import kernel, part, rules
 from ._threads import recordable
-from .bits import ONE
-from .conv import NO_BITS
+from .bits import ONE, unpack_lanes
 from .dense import BLOCK
+from .vector import lanes
 
 random_bits = rules.random_bits
 
 
 @part
-def add_kept(x, bits, stream, first, limit, scale, out):
-    """out += (1) or (2) of a row whose first number is number `first` of all; x None: ones where bits are set."""
+def add_kept(x, stream, first, limit, scale, out):
+    """out += (1) or (2) of a row whose first number is number `first` of all."""
     for n in range(out.shape[0]):
         kept = random_bits(stream, np.uint64(first) + np.uint64(n)) >= limit
-        if x is None:
-            kept = kept and (bits[n // 64] >> np.uint64(n % 64)) & ONE != 0
-            out[n] += scale if kept else out.dtype.type(0)
-        else:
-            out[n] += scale * x[n] if kept else out.dtype.type(0)
+        out[n] += scale * x[n] if kept else out.dtype.type(0)
+
+
+@part
+def keep_some(bits, stream, first, limit, scale, out):
+    """out = (1) of such a row of spikes: bits as numbers first, so that no loop takes them one by one."""
+    for n in range(0, out.shape[0], lanes(out)):
+        unpack_lanes(bits, None, out, n, out.shape[0] - n)
+    for n in range(out.shape[0]):
+        kept = random_bits(stream, np.uint64(first) + np.uint64(n)) >= limit
+        out[n] = scale * out[n] if kept else out.dtype.type(0)
 
 
 @kernel(lambda x, bits, key, call, limit, scale, first, out: out.shape[1], grain=BLOCK)
@@ -50,11 +56,11 @@ def dropout_forward(begin, end, x, bits, key, call, limit, scale, first, out):
     for b in range(begin, end):
         for t in range(steps):
             row, number = out[t, b], ((first + t) * batch + b) * n
-            row[:] = 0
             if x is not None:
-                add_kept(x[t if x.shape[0] > 1 else 0, b], NO_BITS, stream, number, limit, scale, row)
+                row[:] = 0
+                add_kept(x[t if x.shape[0] > 1 else 0, b], stream, number, limit, scale, row)
             elif bits is not None:  # or there is none to compile for
-                add_kept(None, bits[t, b], stream, number, limit, scale, row)
+                keep_some(bits[t, b], stream, number, limit, scale, row)
 
 
 @kernel(lambda d, key, call, limit, scale, first, dx, add: dx.shape[1], grain=BLOCK)
@@ -71,7 +77,7 @@ def dropout_backward(begin, end, d, key, call, limit, scale, first, dx, add):
                 dx[t, b] = 0
         for t in range(steps - 1, -1, -1):
             number, row = ((first + t) * batch + b) * n, dx[t if dx.shape[0] > 1 else 0, b]
-            add_kept(d[t, b], NO_BITS, stream, number, limit, scale, row)
+            add_kept(d[t, b], stream, number, limit, scale, row)
 
 
 @recordable
