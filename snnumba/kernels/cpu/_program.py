@@ -3,7 +3,7 @@
 A call of function(begin, end, *args) is a few words in a row of int64: the address of machine code that reads the
 arguments and calls the function, how many items there are, the grain, where the next call begins, and the arguments as
 Numba passes them. Who runs it keeps the arrays alive. In place of a call there may be a barrier: 0 for the address, and
-for an argument how many threads have come to it, in all runs of the program.
+for an argument how many threads have come to it, which is 0 when a run begins.
 """
 
 import os
@@ -179,7 +179,6 @@ class Program:
         self._memory = np.zeros(0, np.int64)
         self._size = self.address = self.end = 0  # in words, but for the address
         self.shares = 0  # into how many parts the call with the most of them can be cut
-        self.met = 0  # the threads that have come to each barrier, in all runs
         self._barriers: list[int] = []
         self._calls: list[tuple[int, tuple[Any, ...]]] = []  # where each begins, and its arguments
         self._places: list[tuple[npt.NDArray[np.intp], npt.NDArray[np.int64]]] = []  # of inputs, see find
@@ -203,9 +202,8 @@ class Program:
         self._barriers.append(self.end)
         self.end += LINE
 
-    def rewind(self) -> None:
-        """After a run that some thread did not come to the end of, let the next one begin."""
-        self.met = 0
+    def begin(self) -> None:
+        """Be ready for a run: no thread has come to a barrier."""
         for barrier in self._barriers:
             self._memory[barrier + HEAD] = 0
 
@@ -238,7 +236,7 @@ class Program:
 
     def clear(self) -> None:
         """Forget all calls."""
-        self.end = self.shares = self.met = 0
+        self.end = self.shares = 0
         self._barriers.clear()
         self._calls.clear()
 

@@ -108,10 +108,10 @@ class _Worker(threading.Thread):
         self._bell.acquire()
         self.start()
 
-    def ask(self, program: Program, threads: int) -> None:
-        """Do the share of a program."""
+    def ask(self, program: Program, threads: int, all_here: int) -> None:
+        """Do the share of a program that is cut for so many threads, which so many run."""
         self._number += 1
-        self._tell(self._number, program.address, program.end, threads, program.met)
+        self._tell(self._number, program.address, program.end, threads, all_here)
 
     def end(self) -> None:
         """Ask for no more: the thread ends when it has done what it is at."""
@@ -266,9 +266,9 @@ class Team:
     def _run(self, program: Program) -> None:
         """Run a program on as many threads as it has shares for, or alone while the others are busy."""
         threads = self.threads
+        program.begin()
         if min(threads, program.shares) < 2 or not self._busy.acquire(blocking=False):
-            program.met += 1
-            failed = run_share(program.address, program.end, 1, 0, program.met, self._halt_address)
+            failed = run_share(program.address, program.end, 1, 0, 1, self._halt_address)
         else:
             failed = self._run_on(threads, program)
         if failed:
@@ -283,10 +283,9 @@ class Team:
                 self._core = None
             self._keep_off()
             asked = self._workers[:helpers]
-            program.met += 1 + helpers
             for worker in asked:
-                worker.ask(program, threads)
-            failed: bool = run_share(program.address, program.end, threads, 0, program.met, self._halt_address)
+                worker.ask(program, threads, 1 + helpers)
+            failed: bool = run_share(program.address, program.end, threads, 0, 1 + helpers, self._halt_address)
             for worker in asked:
                 failed = worker.wait() or failed
             return failed
@@ -298,7 +297,6 @@ class Team:
             for worker in workers:
                 worker.join()
             self._halt[0] = 0
-            program.rewind()
             raise
         finally:
             self._busy.release()

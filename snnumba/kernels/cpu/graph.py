@@ -4,6 +4,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+import numpy as np
 from numba.core import config
 
 from ._program import Program
@@ -37,6 +38,8 @@ class Graph:
             self._programs = [step for step in self._recording if isinstance(step, Program)]
             for program in self._programs:
                 program.find(inputs)
+            others = [x for step in self._recording if isinstance(step, partial) for x in step.args]
+            assert not any(np.may_share_memory(x, y) for x in others if isinstance(x, np.ndarray) for y in inputs)
         else:
             for program in self._programs:
                 program.move(inputs)
