@@ -1,5 +1,6 @@
 """Compile ahead what `snnumba train` needs: a few steps of each of its jobs, in small."""
 
+import warnings
 from collections.abc import Iterator
 
 import numpy as np
@@ -15,7 +16,7 @@ from .tasks.classification import LOSSES
 from .training import fit
 from .training_step import Loss
 
-SAMPLES, STEPS, HIDDEN = 4, 10, 8
+SAMPLES, STEPS, HIDDEN = 64, 10, 8  # batches are of half so many: of more than one thread would do
 
 
 def warm_up(device: str = "cpu") -> None:
@@ -26,10 +27,12 @@ def warm_up(device: str = "cpu") -> None:
     ValueError
         if the device is not to be had.
     """
-    for layers, (train, test), loss_fn in _jobs():
-        net = Network(*layers, num_steps=STEPS, device=device, seed=0)
-        for optimizer in (optim.Adam(net), optim.SGD(net)):
-            fit(net, train, loss_fn, optimizer, 1, test, clip=1.0, batch_size=SAMPLES // 2, progress=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of layers that never fire: nobody means these nets to learn
+        for layers, (train, test), loss_fn in _jobs():
+            net = Network(*layers, num_steps=STEPS, device=device, seed=0)
+            for optimizer in (optim.Adam(net), optim.SGD(net)):
+                fit(net, train, loss_fn, optimizer, 1, test, clip=1.0, batch_size=SAMPLES // 2, progress=False)
 
 
 def _jobs() -> Iterator[tuple[list[Layer], tuple[Samples, Samples], Loss]]:

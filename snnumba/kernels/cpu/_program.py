@@ -180,13 +180,13 @@ class Program:
         self._size = self.address = self.end = 0  # in words, but for the address
         self.shares = 0  # into how many parts the call with the most of them can be cut
         self._barriers: list[int] = []
-        self._calls: list[tuple[int, tuple[Any, ...]]] = []  # where each begins, and its arguments
-        self._places: list[tuple[npt.NDArray[np.intp], npt.NDArray[np.int64]]] = []  # of inputs, see find
+        self._args: list[tuple[Any, ...]] = []  # of the calls, in order
+        self._places: list[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]] = []  # of inputs, see find
 
     def append(self, write: Callable[..., int], items: int, grain: int, args: tuple[Any, ...]) -> None:
         """Add a call of a kernel's loop nest, written down by `write`, over items in ranges that begin at the grain."""
         self._make_room()
-        self._calls.append((self.end, args))
+        self._args.append(args)
         self.end = write(self._memory, self.end, items, grain, *args)
         shares = -(-items // grain)
         if shares > self.shares:
@@ -209,17 +209,22 @@ class Program:
 
     def find(self, inputs: Sequence[npt.NDArray[Any]]) -> None:
         """Find the words that point into arrays which others are to take the place of."""
-        self._places = []
-        for x in inputs:
-            begin, places, offsets = x.ctypes.data, [], []
-            for where, args in self._calls:
-                call = self._memory[where : self._memory[where + 3]]
-                for address in {arg.ctypes.data for arg in args if isinstance(arg, np.ndarray)}:
+        begins = [x.ctypes.data for x in inputs]
+        found: list[list[tuple[int, int]]] = [[] for _ in inputs]
+        where, given = 0, iter(self._args)
+        while where < self.end:
+            call = self._memory[where : self._memory[where + 3]]
+            arrays = [] if call[0] == BARRIER else [arg for arg in next(given) if isinstance(arg, np.ndarray)]
+            for address in {array.ctypes.data for array in arrays}:
+                for begin, x, places in zip(begins, inputs, found, strict=True):
                     if begin <= address < begin + x.nbytes:
-                        found = where + HEAD + np.flatnonzero(call[HEAD:] == address)
-                        places += found.tolist()
-                        offsets += [address - begin] * len(found)
-            self._places.append((np.array(places, np.intp), np.array(offsets, np.int64)))
+                        words = where + HEAD + np.flatnonzero(call[HEAD:] == address)
+                        places += [(word, address - begin) for word in words.tolist()]
+            where += len(call)
+        self._places = []
+        for places in found:
+            words, offsets = np.array(places, np.int64).reshape(-1, 2).T
+            self._places.append((words, offsets))
 
     def move(self, inputs: Sequence[npt.NDArray[Any]]) -> None:
         """Let arrays, of the same shapes and types, take their place."""
@@ -238,7 +243,7 @@ class Program:
         """Forget all calls."""
         self.end = self.shares = 0
         self._barriers.clear()
-        self._calls.clear()
+        self._args.clear()
 
 
 def aligned(words: int) -> npt.NDArray[np.int64]:
