@@ -6,6 +6,7 @@ Numba passes them. Who runs it keeps the arrays alive. In place of a call there 
 for an argument how many threads have come to it, which is 0 when a run begins.
 """
 
+import ctypes
 import os
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -15,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from llvmlite import ir
 from numba import types
-from numba.core import cgutils
+from numba.core import cgutils, config
 from numba.extending import intrinsic
 
 from ._cache import kept
@@ -124,6 +125,16 @@ def raise_to(typing, address, index, least):
         return context.get_dummy_value()
 
     return types.none(types.intp, types.intp, types.int64), generate
+
+
+def _raise_plainly(address, index, least):
+    """raise_to in plain Python."""
+    word = ctypes.c_int64.from_address(address + 8 * index)
+    word.value = max(word.value, least)
+
+
+if config.DISABLE_JIT:
+    raise_to = _raise_plainly
 
 
 if hasattr(os, "sched_yield"):
