@@ -134,7 +134,7 @@ def _raise_plainly(address, index, least):
 
 
 if config.DISABLE_JIT:
-    raise_to = _raise_plainly
+    raise_to = _raise_plainly  # type: ignore[assignment]
 
 
 if hasattr(os, "sched_yield"):
