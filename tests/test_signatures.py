@@ -20,6 +20,7 @@ ON_THE_HOST = {
 ONLY_THERE = {
     "what_is_missing": "asked before any other",
     "device_name": "the CPU's is no secret",
+    "graphs_missing": "on a CPU, none ever is",
     **dict.fromkeys(("begin_step", "count_right", "end_step", "free_memory", "record"), "on a CPU, the host is there"),
 }
 SCRIPT = """

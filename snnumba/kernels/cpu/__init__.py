@@ -16,7 +16,7 @@ from .dense import (
     transpose,
 )
 from .dropout import dropout_backward, dropout_forward, next_call
-from .graph import Graph, graphs_missing
+from .graph import Graph
 from .lif import lif_backward, lif_backward_with, lif_forward, one_to_one_backward
 from .loss import (
     at_step_backward,
@@ -78,7 +78,6 @@ __all__ = [
     "flip",
     "from_host",
     "gather",
-    "graphs_missing",
     "last_not_finite",
     "lif_backward",
     "lif_backward_with",

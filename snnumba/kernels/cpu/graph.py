@@ -46,9 +46,4 @@ class Graph:
         team.replay(self._recording)
 
 
-def graphs_missing() -> str | None:
-    """What keeps the calls of a step from being replayed; None: nothing does."""
-    return "the JIT is disabled" if config.DISABLE_JIT else None
-
-
-__all__ = ["Graph", "graphs_missing"]
+__all__ = ["Graph"]
