@@ -62,3 +62,8 @@ class Watched:
         if name[0] != "_" and name not in self.results and vars(self).get(name, self) is not value:
             self._changes += 1
         super().__setattr__(name, value)
+
+    @property
+    def _all_changes(self) -> int:
+        """_changes, and those of what is among its attributes."""
+        return self._changes + sum(x._all_changes for x in vars(self).values() if isinstance(x, Watched))

@@ -113,7 +113,7 @@ class TrainingStep:
         x = net._check(x, net.num_steps)
         classes = getattr(loss_fn, "num_classes", None) or math.prod(net.shapes[-1] or ())
         labels = check_labels("targets", y, x.shape[x.ndim in (3, 5)], classes)
-        call = x.shape, net._settings, getattr(loss_fn, "_changes", 0)
+        call = x.shape, net._settings, getattr(loss_fn, "_all_changes", 0)
         if call != self._recorded:
             self._recorded, self._graph = call, kernels.Graph(self._run)
         self._graph(x, kernels.from_host(labels))

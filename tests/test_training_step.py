@@ -213,6 +213,15 @@ def test_what_is_set_between_steps_counts_from_the_next_one_on(change: Callable[
     pair.check_several(4)
 
 
+def test_a_regularizer_set_between_steps_counts() -> None:
+    pair = Pair(loss=lambda: SF.mse_count_loss(0.8, 0.2) + SF.l1_rate_sparsity(0.01))
+    pair.check_several()
+    for loss_fn in pair.loss_fn, pair.other_loss:
+        loss_fn.regularizer.Lambda = 0.5
+        loss_fn.loss_fn.correct_rate = 0.5
+    pair.check_several(4)
+
+
 def test_a_feedback_set_between_steps_counts() -> None:
     def make() -> snn.Network:
         layer = snn.RLeaky(beta=0.9, all_to_all=False, learn_recurrent=False)
