@@ -80,13 +80,17 @@ def _call(typing, entry, begin, end, address):
     return types.boolean(types.intp, *RANGE), generate
 
 
+def _word(builder, args):
+    """A pointer to word args[1] of those at address args[0]."""
+    return builder.gep(builder.inttoptr(args[0], WORD.as_pointer()), [args[1]])
+
+
 @intrinsic
 def load(typing, address, index):
     """Word `index` of those at an address, read from memory each time, and before all that is read after."""
 
     def generate(context, builder, signature, args):
-        place = builder.gep(builder.inttoptr(args[0], WORD.as_pointer()), [args[1]])
-        return builder.load_atomic(place, "acquire", 8)
+        return builder.load_atomic(_word(builder, args), "acquire", 8)
 
     return types.int64(types.intp, types.intp), generate
 
@@ -96,8 +100,7 @@ def store(typing, address, index, value):
     """Word `index` of those at an address = value, written after all that was written before."""
 
     def generate(context, builder, signature, args):
-        place = builder.gep(builder.inttoptr(args[0], WORD.as_pointer()), [args[1]])
-        builder.store_atomic(args[2], place, "release", 8)
+        builder.store_atomic(args[2], _word(builder, args), "release", 8)
         return context.get_dummy_value()
 
     return types.none(types.intp, types.intp, types.int64), generate
@@ -108,8 +111,7 @@ def increase(typing, address, index):
     """Add 1 to word `index` of those at an address, whoever else does."""
 
     def generate(context, builder, signature, args):
-        place = builder.gep(builder.inttoptr(args[0], WORD.as_pointer()), [args[1]])
-        builder.atomic_rmw("add", place, ir.Constant(WORD, 1), "acq_rel")
+        builder.atomic_rmw("add", _word(builder, args), ir.Constant(WORD, 1), "acq_rel")
         return context.get_dummy_value()
 
     return types.none(types.intp, types.intp), generate
@@ -120,8 +122,7 @@ def raise_to(typing, address, index, least):
     """Let word `index` of those at an address be at least so much, whoever else does."""
 
     def generate(context, builder, signature, args):
-        place = builder.gep(builder.inttoptr(args[0], WORD.as_pointer()), [args[1]])
-        builder.atomic_rmw("max", place, args[2], "acq_rel")
+        builder.atomic_rmw("max", _word(builder, args), args[2], "acq_rel")
         return context.get_dummy_value()
 
     return types.none(types.intp, types.intp, types.int64), generate
