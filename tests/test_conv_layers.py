@@ -8,8 +8,8 @@ import pytest
 import reference as ref
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from memory import taken
 from reference import Array, relative_error
-from test_training import grown
 
 import snnumba as snn
 from snnumba import functional as SF
@@ -420,7 +420,7 @@ def test_a_training_step_after_the_first_allocates_no_array() -> None:
     net = image_net()
     step = step_of(net, batch=64)
     step()
-    assert grown(step) < 32_000  # Python's own objects; the least array of a layer, the Linear's y, has 64 * 5 * 4 * 4
+    assert taken(step) < 32_000  # Python's own objects; the least array of a layer, the Linear's y, has 64 * 5 * 4 * 4
     assert net.layers[1].mem.nbytes > 20 * 32_000
 
 

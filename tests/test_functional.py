@@ -1,6 +1,5 @@
 """Losses, regularizers and metrics against snnTorch's numbers, the float64 reference, and finite differences."""
 
-import tracemalloc
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -8,6 +7,7 @@ import numpy as np
 import pytest
 import reference as ref
 from golden_files import cases, load
+from memory import taken
 from reference import relative_error
 from targets import on_every_target, on_host
 
@@ -338,30 +338,14 @@ def test_calls_after_the_first_allocate_no_array(name: str, weighted: bool) -> N
     output, targets = many(name, MANY, "float32")
     loss_fn = made(name, weight=weights_of(name) if weighted else None)
     loss_fn(output, targets)
-    assert grown(lambda: loss_fn(output, targets)) < SMALL
+    assert taken(lambda: loss_fn(output, targets)) < SMALL
 
 
 @pytest.mark.compiled
 @pytest.mark.parametrize("name", ["accuracy_rate", "accuracy_membrane", "accuracy_temporal"])
 def test_metrics_after_the_first_call_allocate_no_array(name: str) -> None:
     output, labels = np.ones((STEPS, MANY, OUTPUTS), np.float32), np.arange(MANY) % OUTPUTS
-    assert grown(lambda: getattr(SF, name)(output, labels)) < SMALL
-
-
-def grown(function: Callable[[], object]) -> int:
-    """By how many bytes memory grows, at its highest, in calls of function after the first two."""
-    function()
-    function()
-    tracemalloc.start()
-    try:
-        function()  # what tracemalloc itself needs
-        begun, _ = tracemalloc.get_traced_memory()
-        tracemalloc.reset_peak()
-        for _ in range(5):
-            function()
-        return tracemalloc.get_traced_memory()[1] - begun
-    finally:
-        tracemalloc.stop()
+    assert taken(lambda: getattr(SF, name)(output, labels)) < SMALL
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,8 @@
 """fit and evaluate: that a net learns, what is repeated to the bit, what is counted, and what is refused."""
 
-import tracemalloc
-
 import numpy as np
 import pytest
+from memory import taken
 
 import snnumba as snn
 from snnumba import digits, optim, training
@@ -314,24 +313,8 @@ def test_evaluate_changes_no_weight(splits):
     np.testing.assert_array_equal(net.vector, before)
 
 
-def grown(function, times=20):
-    """By how many bytes memory grows, at its highest, in calls of function after the first three."""
-    for _ in range(3):
-        function()
-    tracemalloc.start()
-    try:
-        function()  # what tracemalloc itself needs
-        begun, _ = tracemalloc.get_traced_memory()
-        tracemalloc.reset_peak()
-        for _ in range(times):
-            function()
-        return tracemalloc.get_traced_memory()[1] - begun
-    finally:
-        tracemalloc.stop()
-
-
 # Bytes of Python's own objects and of the checks of 128 labels. The smallest work array, the gradient of the loss, has
-# 51,200; CPython 3.11 keeps tuples of 20, such as a kernel's arguments, for a use that never comes: 16,000 in 20 steps.
+# 51,200.
 SMALL = 32_000
 
 
@@ -344,7 +327,7 @@ def test_a_training_step_after_the_first_allocates_no_array(splits, loss_fn, che
     steps, indices = HostSteps(net, splits[0], loss_fn, measures, 128, optim.Adam(net)), np.arange(128)
     net.forward(splits[0].batch(indices)[0])
     assert net.layers[1].mem[:1].nbytes > 2 * SMALL  # so that one array more would be seen
-    assert grown(lambda: list(steps.run(indices))) < SMALL
+    assert taken(lambda: list(steps.run(indices))) < SMALL
 
 
 @pytest.mark.compiled
@@ -353,14 +336,14 @@ def test_a_training_step_on_targets_over_time_allocates_no_array():
     steps, indices = HostSteps(net, data, loss_fn, {}, 256, optim.Adam(net)), np.arange(256)
     small = 2 * SMALL  # NumPy 1.26 takes 33,000 to convert numbers as it adds them
     assert data.batch(indices)[1].nbytes > 3 * small  # so that one array more would be seen
-    assert grown(lambda: list(steps.run(indices))) < small
+    assert taken(lambda: list(steps.run(indices))) < small
 
 
 @pytest.mark.compiled
 def test_evaluate_allocates_one_batch_however_many_there_are(splits):
     net = tutorial_net(hidden=128, num_steps=10)
     x, y = splits[1].batch(np.arange(100))
-    assert grown(lambda: snn.evaluate(net, splits[1], count_loss(), 100), times=2) < x.nbytes + y.nbytes + SMALL
+    assert taken(lambda: snn.evaluate(net, splits[1], count_loss(), 100), times=2) < x.nbytes + y.nbytes + SMALL
 
 
 @pytest.mark.compiled
