@@ -1,4 +1,4 @@
-"""Products with matrices that no cache holds: brought near piece by piece, with the same bits."""
+"""Products with matrices that no cache holds, brought near piece by piece with the same bits; transposition."""
 
 import numpy as np
 import pytest
@@ -45,3 +45,12 @@ def test_a_product_with_a_matrix_that_no_cache_holds_is_that_of_its_parts() -> N
         cpu.linear_backward_input(a, part, expected)
         np.testing.assert_array_equal(whole[:, :, c : c + 512], expected)
     np.testing.assert_allclose(whole[0], a[0] @ b, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("shape", [(1, 1), (10, 16), (16, 10), (33, 47), (48, 64)])
+def test_a_matrix_is_transposed_in_squares_and_what_is_left_beside_them(shape: tuple[int, int], dtype: str) -> None:
+    a = np.random.default_rng(2).random(shape).astype(dtype)
+    out = np.full(shape[::-1], np.nan, dtype)
+    cpu.transpose(a, out)
+    np.testing.assert_array_equal(out, a.T)

@@ -15,6 +15,7 @@ steps, the last window first, each added to what is there, are then the same to 
 from . import vector
 from ._compile import kernel, part
 from .bits import NEAR, ZERO, add_all_rows, add_words, bring_near, copy_row, pack_nonzero, store4, turn
+from .tile import turn_square
 from .vector import fused, lanes, load, load_part, room_for, store_part, zero
 
 BLOCK = 16
@@ -212,14 +213,18 @@ def add(begin, end, x, y, out):
                 out[t, b, n] = x[t, b, n] + y[t, b, n]
 
 
-@kernel(lambda a, *_: a.shape[0], grain=32)
+@kernel(lambda a, *_: a.shape[0], grain=BLOCK)
 def transpose(begin, end, a, out):
-    """out = a^T, in squares that stay in cache; a (I, O), out (O, I) written in full."""
-    for first in range(begin, end, 16):
-        for left in range(0, a.shape[1], 16):
-            for i in range(first, min(first + 16, end)):
-                for j in range(left, min(left + 16, a.shape[1])):
-                    out[j, i] = a[i, j]
+    """out = a^T; a (I, O), out (O, I) written in full."""
+    rows, columns = a.shape
+    numbers, turned, width = a.reshape(-1), out.reshape(-1), lanes(a)
+    whole, wide = end - (end - begin) % width, columns - columns % width
+    for i in range(begin, whole, width):
+        for j in range(0, wide, width):
+            turn_square(numbers, i * columns + j, columns, turned, j * rows + i, rows)
+    for i in range(begin, end):
+        for j in range(wide if i < whole else 0, columns):
+            out[j, i] = a[i, j]
 
 
 __all__ = [

@@ -8,7 +8,7 @@ from numba import types
 from numba.core import cgutils, config
 from numba.extending import intrinsic
 
-from .vector import Vector, _broadcast, _fused, _lanes, _llvm, _pointer, load, store, zero
+from .vector import Vector, _broadcast, _fused, _lanes, _llvm, _pointer, lanes, load, store, zero
 
 INDEX = ir.IntType(64)
 
@@ -114,6 +114,34 @@ def store_tile(typing, tile, row, index, down, across, m):
     return types.none(tile, row, types.intp, types.intp, types.intp, m), generate
 
 
+@intrinsic
+def turn_square(typing, row, index, down, out, place, across):
+    """out[place + j across + i] = row[index + i down + j] for i and j below the lanes of a vector.
+
+    Squares of one vector, then two, four, ... that lie beside the diagonal change places, in registers.
+    """
+
+    def generate(context, builder, signature, args):
+        n, half = _lanes(row.dtype), 1
+        tile = []
+        for k in range(n):
+            pointer = _pointer(context, builder, row, args[0], _place(builder, args[1], k, args[2]))
+            tile.append(builder.load(pointer, align=row.dtype.bitwidth // 8))
+        while half < n:
+            first = [j if j & half == 0 else n + j - half for j in range(n)]
+            second = [j + half if j & half == 0 else n + j for j in range(n)]
+            for k in (k for k in range(n) if k & half == 0):
+                pair = tile[k], tile[k + half]
+                tile[k], tile[k + half] = (_shuffle(builder, *pair, lanes) for lanes in (first, second))
+            half *= 2
+        for k, vector in enumerate(tile):
+            pointer = _pointer(context, builder, out, args[3], _place(builder, args[4], k, args[5]))
+            builder.store(vector, pointer, align=row.dtype.bitwidth // 8)
+        return context.get_dummy_value()
+
+    return types.none(row, types.intp, types.intp, out, types.intp, types.intp), generate
+
+
 @intrinsic(prefer_literal=True)
 def add_totals(typing, tile, row, index, down, m):
     """row[index + i down + j] += the sum of the lanes of vector (i, j) of a tile of m columns, halves by halves."""
@@ -130,15 +158,15 @@ def add_totals(typing, tile, row, index, down, m):
     return types.none(tile, row, types.intp, types.intp, m), generate
 
 
+def _shuffle(builder, a, b, lanes):
+    """The vector of these lanes of a, and of b, whose lanes are counted on from those of a."""
+    return builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(ir.IntType(32), len(lanes)), list(lanes)))
+
+
 def _total(builder, vector):
     """The sum of the lanes."""
     while (n := vector.type.count) > 1:
-        nothing = ir.Constant(vector.type, ir.Undefined)
-        half = ir.VectorType(ir.IntType(32), n // 2)
-        low, high = (
-            builder.shuffle_vector(vector, nothing, ir.Constant(half, list(range(begin, begin + n // 2))))
-            for begin in (0, n // 2)
-        )
+        low, high = (_shuffle(builder, vector, vector, range(begin, begin + n // 2)) for begin in (0, n // 2))
         vector = builder.fadd(low, high)
     return builder.extract_element(vector, ir.Constant(ir.IntType(32), 0))
 
@@ -164,6 +192,11 @@ if config.DISABLE_JIT:  # plain Python: a vector is a NumPy array
     def store_tile(tile, row, index, down, across, m):
         for k, vector in enumerate(tile):
             store(row, index + k // m * down + k % m * across, vector)
+
+    def turn_square(row, index, down, out, place, across):
+        for i in range(lanes(row)):
+            for j in range(lanes(row)):
+                out[place + j * across + i] = row[index + i * down + j]
 
     def add_totals(tile, row, index, down, m):
         for k, vector in enumerate(tile):
