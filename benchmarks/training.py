@@ -24,7 +24,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2], help="CPU threads of each candidate")
     parser.add_argument("--rounds", type=int, default=15, help="rounds of steps and all images")
-    parser.add_argument("--times", type=int, default=20, help="steps of a round, after one that is not measured")
+    parser.add_argument("--times", type=int, default=20, help="steps of a round, after as many that are not measured")
     parser.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS), help="what is measured")
     parser.add_argument("--hidden", type=int, default=HIDDEN, help="hidden neurons")
     parser.add_argument("--steps", type=int, default=STEPS, help="steps of time")
