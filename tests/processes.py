@@ -15,9 +15,15 @@ os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
 """
 
 
+def search_path() -> str:
+    """PYTHONPATH for a Python that finds what this one does."""
+    return os.pathsep.join(filter(None, sys.path))
+
+
 def begun(*arguments: object, cwd: Any = None, obedient: bool = False, **environment: Any) -> subprocess.Popen[str]:
     """`python *arguments`, with these variables, or without those that are None; `obedient` to permissions."""
-    wanted = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))} | environment
+    same = {"PYTHONPATH": search_path(), "PYTHONSAFEPATH": "1"}  # 1: nothing from the working folder
+    wanted = os.environ | same | environment
     pipe = subprocess.PIPE
     return subprocess.Popen(
         [sys.executable, *(["-c", OBEDIENT] if obedient else []), *map(str, arguments)],

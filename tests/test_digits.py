@@ -1,11 +1,10 @@
 """The built-in digits: the same each time, balanced, and neither hopeless nor trivial to tell apart."""
 
 import hashlib
-import subprocess
-import sys
 
 import numpy as np
 import pytest
+from processes import python
 
 from snnumba import digits
 
@@ -29,7 +28,7 @@ def test_a_seed_gives_the_same_bytes_in_another_process(splits):
         "import hashlib; from snnumba import digits; data, _ = digits.generate(num_train=2000, num_test=10);"
         "print(hashlib.sha256(data.images).hexdigest(), hashlib.sha256(data.labels).hexdigest())"
     )
-    got = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    got = python("-c", code).stdout.split()
     train, _ = splits
     assert got == [hashlib.sha256(array).hexdigest() for array in (train.images, train.labels)]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from processes import python
+from processes import python, search_path
 
 import snnumba as snn
 from snnumba import checkpoint, cli, datasets
@@ -57,6 +57,20 @@ def told(done):
     return done.stderr
 
 
+WHERE = "import snnumba; print(snnumba.__file__)"
+
+
+def test_the_script_pytest_tests_what_is_installed_and_the_module_what_lies_in_the_working_folder(pytestconfig):
+    alone = 1 if Path(sys.argv[0]).stem == "pytest" else os.environ.get("PYTHONSAFEPATH")
+    given = {"PYTHONPATH": os.environ.get("PYTHONPATH"), "PYTHONSAFEPATH": alone}
+    assert python("-c", WHERE, cwd=pytestconfig.invocation_params.dir, **given).stdout.strip() == snn.__file__
+
+
+def test_a_child_process_has_the_snnumba_that_is_tested_wherever_it_runs(tmp_path):
+    for cwd in Path(__file__).parents[1], tmp_path:
+        assert python("-c", WHERE, cwd=cwd).stdout.strip() == snn.__file__
+
+
 def test_an_import_is_silent():
     done = python("-W", "error", "-c", "import snnumba")
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
@@ -102,8 +116,8 @@ def test_a_read_only_install_computes_the_same_with_nowhere_to_write(folder, loc
     before = sorted(locked.rglob("*"))
     lock(locked)
     expected = python("-c", FORWARD).stdout.split()[1]
-    path = os.pathsep.join([str(locked), *filter(None, sys.path)])
     nowhere = dict.fromkeys(("SNNUMBA_CACHE_DIR", "NUMBA_CACHE_DIR", "XDG_CACHE_HOME"))
+    path = os.pathsep.join([str(locked), search_path()])
     options = {"cwd": locked, "obedient": True, "PYTHONDONTWRITEBYTECODE": None, **nowhere}
     done = python("-W", "error", "-c", FORWARD, HOME=locked, PYTHONPATH=path, **options)
     assert done.stderr == ""

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from processes import search_path
 
 import snnumba as snn
 from snnumba import checkpoint, cli, datasets, hdf5, optim
@@ -48,6 +49,7 @@ def dots(samples, seed):
 def data(tmp_path, monkeypatch):
     """data.h5 in the working folder."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", search_path())  # for the server that forks
     datasets.save("data.h5", train=dots(256, 0), test=dots(32, 1), name="dots", classes=["a", "b", "c", "d"])
     return tmp_path
 

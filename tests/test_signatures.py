@@ -2,12 +2,11 @@
 
 import inspect
 import json
-import os
-import subprocess
 import sys
 from types import ModuleType
 
 import pytest
+from processes import python
 
 from snnumba import backend, kernels
 from snnumba.kernels import cpu
@@ -45,10 +44,9 @@ def signatures(kernels: ModuleType) -> dict[str, str]:
 
 def signatures_on_cuda() -> dict[str, str]:
     """Those of the CUDA kernels, read where the simulator stands for the GPU."""
-    environment = os.environ | {"NUMBA_ENABLE_CUDASIM": "1", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    command = [sys.executable, "-c", SCRIPT]
-    made = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
-    return dict(json.loads(made))
+    made = python("-c", SCRIPT, NUMBA_ENABLE_CUDASIM=1)
+    assert made.returncode == 0, made.stderr
+    return dict(json.loads(made.stdout))
 
 
 def test_cpu_and_cuda_export_the_same_signatures() -> None:
@@ -66,5 +64,4 @@ def test_a_package_that_cuda_lacks_is_named(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_importing_snnumba_imports_no_cuda() -> None:
     script = "import sys, snnumba; print([m for m in sys.modules if m.startswith(('numba.cuda', 'cuda'))])"
-    made = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
-    assert made.strip() == "[]"
+    assert python("-c", script).stdout == "[]\n"

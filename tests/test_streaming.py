@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import h5py
 import numpy as np
 import pytest
+from processes import python
 
 import snnumba as snn
 from snnumba import checkpoint, cli, hdf5, optim, steps, streaming
@@ -481,7 +482,8 @@ assert sum(1 for _ in loader) == len(loader)
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
 def test_a_process_ends_amid_an_epoch_and_a_child_begins_its_own(path):
-    subprocess.run([sys.executable, "-c", SCRIPT, path], check=True, timeout=600)
+    done = python("-c", SCRIPT, path)
+    assert done.returncode == 0, done.stderr
 
 
 MEASURED = """
@@ -519,8 +521,7 @@ def test_the_bound_of_memory_holds(tmp_path, options):
             for split, part in {"train": images[:number], "test": images[: number // 10]}.items():
                 file.create_dataset(f"{split}/images", data=part, **options)
                 file[f"{split}/labels"] = np.arange(len(part)) % 8
-    command = [sys.executable, "-c", MEASURED, str(bound)]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    done = python("-c", MEASURED, bound, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     net, streamed, whole = map(int, done.stdout.split())
     assert bound / 2 < streamed - net <= bound
