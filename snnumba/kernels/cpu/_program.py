@@ -193,7 +193,7 @@ class Program:
         self.shares = 0  # into how many parts the call with the most of them can be cut
         self._barriers: list[int] = []
         self._args: list[tuple[Any, ...]] = []  # of the calls, in order
-        self._places: list[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]] = []  # of inputs, see find
+        self._places: list[list[tuple[int, int]]] = []  # of each input, see find: words, and what they lie beyond it
 
     def append(self, write: Callable[..., int], items: int, grain: int, args: tuple[Any, ...]) -> None:
         """Add a call of a kernel's loop nest, written down by `write`, over items in ranges that begin at the grain."""
@@ -222,26 +222,24 @@ class Program:
     def find(self, inputs: Sequence[npt.NDArray[Any]]) -> None:
         """Find the words that point into arrays which others are to take the place of."""
         begins = [x.ctypes.data for x in inputs]
-        found: list[list[tuple[int, int]]] = [[] for _ in inputs]
+        self._places = [[] for _ in inputs]
         where, given = 0, iter(self._args)
         while where < self.end:
             call = self._memory[where : self._memory[where + 3]]
             arrays = [] if call[0] == BARRIER else [arg for arg in next(given) if isinstance(arg, np.ndarray)]
             for address in {array.ctypes.data for array in arrays}:
-                for begin, x, places in zip(begins, inputs, found, strict=True):
+                for begin, x, places in zip(begins, inputs, self._places, strict=True):
                     if begin <= address < begin + x.nbytes:
                         words = where + HEAD + np.flatnonzero(call[HEAD:] == address)
                         places += [(word, address - begin) for word in words.tolist()]
             where += len(call)
-        self._places = []
-        for places in found:
-            words, offsets = np.array(places, np.int64).reshape(-1, 2).T
-            self._places.append((words, offsets))
 
     def move(self, inputs: Sequence[npt.NDArray[Any]]) -> None:
         """Let arrays, of the same shapes and types, take their place."""
-        for x, (places, offsets) in zip(inputs, self._places, strict=True):
-            self._memory[places] = offsets + x.ctypes.data
+        for x, places in zip(inputs, self._places, strict=True):
+            begin = x.ctypes.data
+            for word, offset in places:
+                self._memory[word] = begin + offset
 
     def _make_room(self) -> None:
         """Have memory for one more call."""
