@@ -8,7 +8,7 @@ from numba import types
 from numba.core import cgutils, config
 from numba.extending import intrinsic
 
-from .vector import Vector, _broadcast, _fused, _lanes, _llvm, _pointer, lanes, load, store, zero
+from .vector import Vector, _broadcast, _fused, _lanes, _llvm, _load, _store, lanes, load, store, zero
 
 INDEX = ir.IntType(64)
 
@@ -44,11 +44,8 @@ def load_each(typing, row, index, step, n):
     vectors = _vectors(row.dtype, n.literal_value)
 
     def generate(context, builder, signature, args):
-        loaded = []
-        for k in range(len(vectors)):
-            pointer = _pointer(context, builder, row, args[0], _place(builder, args[1], k, args[2]))
-            loaded.append(builder.load(pointer, align=row.dtype.bitwidth // 8))
-        return context.make_tuple(builder, vectors, loaded)
+        places = (_place(builder, args[1], k, args[2]) for k in range(len(vectors)))
+        return context.make_tuple(builder, vectors, [_load(context, builder, row, args[0], at) for at in places])
 
     return vectors(row, types.intp, types.intp, n), generate
 
@@ -63,8 +60,7 @@ def load_at(typing, row, index, offsets, first, n):
         for k in range(len(vectors)):
             at = builder.add(args[3], ir.Constant(INDEX, k))
             offset = builder.load(_number(context, builder, offsets, args[2], at))
-            pointer = _pointer(context, builder, row, args[0], builder.add(args[1], offset))
-            loaded.append(builder.load(pointer, align=row.dtype.bitwidth // 8))
+            loaded.append(_load(context, builder, row, args[0], builder.add(args[1], offset)))
         return context.make_tuple(builder, vectors, loaded)
 
     return vectors(row, types.intp, offsets, types.intp, n), generate
@@ -108,7 +104,7 @@ def store_tile(typing, tile, row, index, down, across, m):
         for k, vector in enumerate(cgutils.unpack_tuple(builder, args[0])):
             i, j = divmod(k, columns)
             at = _place(builder, _place(builder, args[2], i, args[3]), j, args[4])
-            builder.store(vector, _pointer(context, builder, row, args[1], at), align=row.dtype.bitwidth // 8)
+            _store(context, builder, row, args[1], at, vector)
         return context.get_dummy_value()
 
     return types.none(tile, row, types.intp, types.intp, types.intp, m), generate
@@ -123,20 +119,16 @@ def turn_square(typing, row, index, down, out, place, across):
 
     def generate(context, builder, signature, args):
         n, half = _lanes(row.dtype), 1
-        tile = []
-        for k in range(n):
-            pointer = _pointer(context, builder, row, args[0], _place(builder, args[1], k, args[2]))
-            tile.append(builder.load(pointer, align=row.dtype.bitwidth // 8))
+        tile = [_load(context, builder, row, args[0], _place(builder, args[1], k, args[2])) for k in range(n)]
         while half < n:
             first = [j if j & half == 0 else n + j - half for j in range(n)]
             second = [j + half if j & half == 0 else n + j for j in range(n)]
             for k in (k for k in range(n) if k & half == 0):
                 pair = tile[k], tile[k + half]
-                tile[k], tile[k + half] = (_shuffle(builder, *pair, lanes) for lanes in (first, second))
+                tile[k], tile[k + half] = (_shuffle(builder, *pair, chosen) for chosen in (first, second))
             half *= 2
         for k, vector in enumerate(tile):
-            pointer = _pointer(context, builder, out, args[3], _place(builder, args[4], k, args[5]))
-            builder.store(vector, pointer, align=row.dtype.bitwidth // 8)
+            _store(context, builder, out, args[3], _place(builder, args[4], k, args[5]), vector)
         return context.get_dummy_value()
 
     return types.none(row, types.intp, types.intp, out, types.intp, types.intp), generate
@@ -158,9 +150,9 @@ def add_totals(typing, tile, row, index, down, m):
     return types.none(tile, row, types.intp, types.intp, m), generate
 
 
-def _shuffle(builder, a, b, lanes):
-    """The vector of these lanes of a, and of b, whose lanes are counted on from those of a."""
-    return builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(ir.IntType(32), len(lanes)), list(lanes)))
+def _shuffle(builder, a, b, chosen):
+    """The vector of chosen lanes of a, and of b, whose lanes are counted on from those of a."""
+    return builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(ir.IntType(32), len(chosen)), list(chosen)))
 
 
 def _total(builder, vector):

@@ -49,6 +49,18 @@ def _pointer(context, builder, array_type, array, index):
     return builder.bitcast(builder.gep(data, [index]), _llvm(array_type.dtype).as_pointer())
 
 
+def _load(context, builder, array_type, array, index):
+    """The vector at element index of a row."""
+    pointer = _pointer(context, builder, array_type, array, index)
+    return builder.load(pointer, align=array_type.dtype.bitwidth // 8)
+
+
+def _store(context, builder, array_type, array, index, vector):
+    """Put a vector at element index of a row."""
+    pointer = _pointer(context, builder, array_type, array, index)
+    builder.store(vector, pointer, align=array_type.dtype.bitwidth // 8)
+
+
 def _mask(builder, dtype, count):
     """Which lanes lie before count."""
     n, index = _lanes(dtype), ir.IntType(64)
@@ -92,7 +104,7 @@ def load(typing, row, index):
     """The vector at row[index]."""
 
     def generate(context, builder, signature, args):
-        return builder.load(_pointer(context, builder, row, args[0], args[1]), align=row.dtype.bitwidth // 8)
+        return _load(context, builder, row, *args)
 
     return Vector(row.dtype)(row, types.intp), generate
 
@@ -102,8 +114,7 @@ def store(typing, row, index, vector):
     """row[index:] = vector."""
 
     def generate(context, builder, signature, args):
-        pointer = _pointer(context, builder, row, args[0], args[1])
-        builder.store(args[2], pointer, align=row.dtype.bitwidth // 8)
+        _store(context, builder, row, *args)
         return context.get_dummy_value()
 
     return types.none(row, types.intp, vector), generate
