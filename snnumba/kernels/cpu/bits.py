@@ -12,10 +12,12 @@ from numba.extending import intrinsic
 
 from ._compile import kernel, part
 from .vector import (
+    _declare,
     above,
     add,
     chosen,
     differ,
+    filled,
     fused,
     lanes,
     load,
@@ -43,43 +45,88 @@ def num_words(n: int) -> int:
 if config.DISABLE_JIT:  # plain Python has neither instruction
 
     def lowest(word):
-        """The index of the lowest set bit of a word that is not 0."""
-        return (int(word) & -int(word)).bit_length() - 1
+        """The index of the lowest set bit of a word; 64 of 0."""
+        return (int(word) & -int(word)).bit_length() - 1 if word else 64
+
+    def without_lowest(word):
+        """The word without its lowest set bit; 0 of 0."""
+        return word & (word - ONE) if word else word
 
     def popcount(word):
         """The number of set bits of a word."""
         return int(word).bit_count()
 
+    def turn(words):
+        """Bit k of word r becomes bit r of word k, of 64 words."""
+        square = np.unpackbits(words.view(np.uint8), bitorder="little").reshape(64, 64)
+        words[:] = np.packbits(square.T, bitorder="little").view(np.uint64)
+
 else:
 
     @intrinsic
     def lowest(typing, word):
-        """The index of the lowest set bit of a word that is not 0."""
+        """The index of the lowest set bit of a word; 64 of 0."""
         return types.intp(types.uint64), lambda context, builder, signature, args: builder.cttz(
-            args[0], ir.Constant(ir.IntType(1), 1)
+            args[0], ir.Constant(ir.IntType(1), 0)
         )
+
+    @part
+    def without_lowest(word):
+        """The word without its lowest set bit; 0 of 0."""
+        return word & (word - ONE)
 
     @intrinsic
     def popcount(typing, word):
         """The number of set bits of a word."""
         return types.intp(types.uint64), lambda context, builder, signature, args: builder.ctpop(args[0])
 
+    @intrinsic
+    def turn(typing, words):
+        """Bit k of word r becomes bit r of word k, of 64 words.
 
-@part
-def turn(words):
-    """Bit k of word r becomes bit r of word k, of 64 words: halves change places, then halves of these, and so on.
+        Halves of the words change places with halves of words 32 from them, then halves of these with those of words
+        16 from them, and so on; in eight vectors of eight words, between vectors and at last within each.
+        Source: Warren 2012, Hacker's Delight, 7-3.
+        """
 
-    Source: Warren 2012, Hacker's Delight, 7-3.
-    """
-    j, low = 32, np.uint64(0xFFFFFFFF)
-    while j > 0:
-        for first in range(0, 64, 2 * j):
-            for k in range(first, first + j):
-                changed = ((words[k] >> np.uint64(j)) ^ words[k + j]) & low
-                words[k] ^= changed << np.uint64(j)
-                words[k + j] ^= changed
-        j //= 2
-        low ^= low << np.uint64(j)
+        def generate(context, builder, signature, args):
+            kind = ir.VectorType(ir.IntType(64), 8)
+            data = builder.bitcast(context.make_array(words)(context, builder, args[0]).data, kind.as_pointer())
+            places = [builder.gep(data, [ir.Constant(ir.IntType(64), k)]) for k in range(8)]
+            vectors = [builder.load(place, align=8) for place in places]
+            for apart in (4, 2, 1):
+                own = _halves(8 * apart)
+                for k in (k for k in range(8) if k & apart == 0):
+                    a, b = vectors[k], vectors[k + apart]
+                    vectors[k] = _mix(builder, [own] * 8, a, builder.shl(b, _words([8 * apart] * 8)))
+                    vectors[k + apart] = _mix(builder, [~own] * 8, b, builder.lshr(a, _words([8 * apart] * 8)))
+            for apart in (4, 2, 1):
+                first = [k & apart == 0 for k in range(8)]  # of two words that change halves
+                others = ir.Constant(ir.VectorType(ir.IntType(32), 8), [k ^ apart for k in range(8)])
+                own = [_halves(apart) if k else ~_halves(apart) for k in first]
+                turns = _words([apart if k else 64 - apart for k in first])
+                rotate = _declare(builder, "llvm.fshl.v8i64", kind, [kind] * 3)
+                for k, vector in enumerate(vectors):
+                    other = builder.shuffle_vector(vector, vector, others)
+                    vectors[k] = _mix(builder, own, vector, builder.call(rotate, [other, other, turns]))
+            for place, vector in zip(places, vectors, strict=True):
+                builder.store(vector, place, align=8)
+            return context.get_dummy_value()
+
+        return types.none(words), generate
+
+    def _words(numbers):
+        """A vector of words."""
+        return ir.Constant(ir.VectorType(ir.IntType(64), 8), [number % (1 << 64) for number in numbers])
+
+    def _halves(size):
+        """A word whose lowest bits are 1, so many of them, the next as many 0, and so on."""
+        return sum(((1 << size) - 1) << k for k in range(0, 64, 2 * size))
+
+    def _mix(builder, own, a, b):
+        """A vector of a's bits where those of `own`, a number for each word, are 1, and of b's elsewhere."""
+        kept = builder.and_(a, _words(own))
+        return builder.or_(kept, builder.and_(b, _words([~word for word in own])))
 
 
 @part
@@ -127,18 +174,18 @@ def store4(row, c, width, v0, v1, v2, v3):
 @part
 def copy_row(x, out):
     """out = x."""
-    for n in range(out.shape[0]):
-        out[n] = x[n]
+    n, width = out.shape[0], lanes(out)
+    for c in range(0, n, width):
+        store_part(out, c, load_part(x, c, n - c), n - c)
 
 
 @part
-def add_rows(bits, x, table, out):
+def add_rows(bits, x, table, out, n):
     """out += sum_i x[i] table[i] over the elements i that the bits choose, in order; x None: all are 1.
 
-    Eight vectors of out, 128 float32, are in registers at a time, then one.
+    For the first n columns: eight vectors of out, 128 float32, are in registers at a time, then one.
     """
-    n, width = out.shape[0], lanes(out)
-    c = 0
+    c, width = 0, lanes(out)
     while c + 8 * width <= n:
         c1, c2, c3 = c + width, c + 2 * width, c + 3 * width
         c4, c5, c6, c7 = c + 4 * width, c + 5 * width, c + 6 * width, c + 7 * width
@@ -148,7 +195,7 @@ def add_rows(bits, x, table, out):
             word = bits[w]
             while word != 0:
                 i = 64 * w + lowest(word)
-                word &= word - ONE
+                word = without_lowest(word)
                 row = table[i]
                 r0, r1, r2, r3 = load(row, c), load(row, c1), load(row, c2), load(row, c3)
                 r4, r5, r6, r7 = load(row, c4), load(row, c5), load(row, c6), load(row, c7)
@@ -168,7 +215,7 @@ def add_rows(bits, x, table, out):
             word = bits[w]
             while word != 0:
                 i = 64 * w + lowest(word)
-                word &= word - ONE
+                word = without_lowest(word)
                 row = load_part(table[i], c, n - c)
                 o0 = add(o0, row) if x is None else fused(x[i], row, o0)
         store_part(out, c, o0, n - c)
@@ -179,7 +226,8 @@ def add_rows(bits, x, table, out):
 def bring_near(table, first, step, count, c, near):
     """Copy rows first, first + step, ... of a table, count of them, to where they stay in the first cache.
 
-    Four vectors of each from column c on, or one, cut, where fewer are left; one row after the other.
+    Four vectors of each from column c on, one row after the other, or one, cut, where fewer are left: then row 64 is
+    of what changes no sum, -0.
     """
     n, width = table.shape[1], lanes(near)
     if c + 4 * width <= n:
@@ -190,24 +238,24 @@ def bring_near(table, first, step, count, c, near):
     else:
         for r in range(count):
             store(near, width * r, load_part(table[first + step * r], c, n - c))
+        store(near, width * 64, filled(near, near.dtype.type(-0.0)))
 
 
 @part
 def add_all_rows(bits, x, table, out):
     """out[r] += sum_i x[r, i] table[i] over the elements i that bits[r] choose, in order; x None: all are 1.
 
-    All rows r take of 64 rows of a large table before they go on to the next.
+    For columns that fill no eight vectors, and all of a large table, all rows r take of 64 rows before they go on to
+    the next.
     """
     rows, n = out.shape
-    if table.size < FAR or rows < ENOUGH:
-        for r in range(rows):
-            if x is None:
-                add_rows(bits[r], None, table, out[r])
-            else:
-                add_rows(bits[r], x[r], table, out[r])
-        return
     near, width = room_for(table[0], NEAR), lanes(table[0])
-    c = 0
+    c = n if rows < ENOUGH else n - n % (8 * width) if table.size < FAR else 0
+    for r in range(rows if c > 0 else 0):
+        if x is None:
+            add_rows(bits[r], None, table, out[r], c)
+        else:
+            add_rows(bits[r], x[r], table, out[r], c)
     while c < n:
         wide = c + 4 * width <= n
         for w in range(bits.shape[1]):
@@ -265,7 +313,7 @@ def add_outer(x, words, last, base, begin, end, d, c, width, table):
         o0, o1, o2, o3 = load(row, c), load(row, c1), load(row, c2), load(row, c3)
         while word != 0:
             r = lowest(word)
-            word &= word - ONE
+            word = without_lowest(word)
             at = 4 * width * r
             d0, d1 = load(d, at), load(d, at + width)
             d2, d3 = load(d, at + 2 * width), load(d, at + 3 * width)
@@ -279,20 +327,38 @@ def add_outer(x, words, last, base, begin, end, d, c, width, table):
 
 @part
 def add_narrow(x, words, last, base, begin, end, d, c, width, table):
-    """add_outer for one vector, cut at the end of the row."""
+    """add_outer for one vector, cut at the end of the row.
+
+    Four rows i take a step together, as how many bits a word has is not foreseen: those that have no more of them add
+    row 64 of d, which adds nothing. Where fewer than four are left, the last is done more than once.
+    """
     left = table.shape[1] - c
-    for k in range(begin - base, end - base):
-        word = words[k]
-        if word == 0:
-            continue
-        row = table[base + k]
-        o0 = load_part(row, c, left)
-        while word != 0:
-            r = lowest(word)
-            word &= word - ONE
-            d0 = load(d, width * r)
-            o0 = add(o0, d0) if x is None else fused(x[last - r, base + k], d0, o0)
-        store_part(row, c, o0, left)
+    for k in range(begin - base, end - base, 4):
+        k1, k2, k3 = min(k + 1, end - base - 1), min(k + 2, end - base - 1), min(k + 3, end - base - 1)
+        w0, w1, w2, w3 = words[k], words[k1], words[k2], words[k3]
+        s0, s1, s2, s3 = table[base + k], table[base + k1], table[base + k2], table[base + k3]
+        o0, o1, o2, o3 = load_part(s0, c, left), load_part(s1, c, left), load_part(s2, c, left), load_part(s3, c, left)
+        while w0 | w1 | w2 | w3 != 0:
+            o0 = add_next(x, w0, last, base + k, d, width, o0)
+            o1 = add_next(x, w1, last, base + k1, d, width, o1)
+            o2 = add_next(x, w2, last, base + k2, d, width, o2)
+            o3 = add_next(x, w3, last, base + k3, d, width, o3)
+            w0, w1, w2, w3 = without_lowest(w0), without_lowest(w1), without_lowest(w2), without_lowest(w3)
+        store_part(s0, c, o0, left)
+        store_part(s1, c, o1, left)
+        store_part(s2, c, o2, left)
+        store_part(s3, c, o3, left)
+
+
+@part
+def add_next(x, word, last, i, d, width, out):
+    """out + x[last - r, i] d[r], r the lowest set bit of the word, or 64; x None: 1."""
+    r = lowest(word)
+    row = load(d, width * r)
+    if x is None:
+        return add(out, row)
+    xr = x[last - (r & 63), i]
+    return fused(xr if word != 0 else x.dtype.type(0), row, out)
 
 
 @part

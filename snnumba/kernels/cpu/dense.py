@@ -95,7 +95,7 @@ def add_up(near, count, c, out, add):
         store_part(out, c, o0, n - c)
 
 
-@kernel(lambda x, active, d, dweight, *_: dweight.shape[0], grain=BLOCK)
+@kernel(lambda x, active, d, dweight, *_: dweight.shape[0], grain=4)
 def linear_backward(begin, end, x, active, d, dweight, dbias, add):
     """Eqs. (2) and (3); an item is an input.
 
@@ -118,7 +118,7 @@ def linear_backward(begin, end, x, active, d, dweight, dbias, add):
 
 @part
 def add_wide(a, terms, b, first, out, begin, end, c):
-    """out[r] += sum_k a[r, terms + k] b[k] for rows [begin, end), in four vectors from column c on.
+    """out[r] += sum_k a[r, terms + k] b[k] for rows [begin, end), in four vectors from column c on; = if terms is 0.
 
     b (K, ...) has these vectors of its rows from column `first` on. Four rows by four vectors of out, 64 float32, are
     in registers. Where fewer than four rows are left, the last is done more than once.
@@ -129,10 +129,12 @@ def add_wide(a, terms, b, first, out, begin, end, c):
     for r in range(begin, end, 4):
         r1, r2, r3 = min(r + 1, end - 1), min(r + 2, end - 1), min(r + 3, end - 1)
         s0, s1, s2, s3 = out[r], out[r1], out[r2], out[r3]
-        o00, o01, o02, o03 = load(s0, c), load(s0, c1), load(s0, c2), load(s0, c3)
-        o10, o11, o12, o13 = load(s1, c), load(s1, c1), load(s1, c2), load(s1, c3)
-        o20, o21, o22, o23 = load(s2, c), load(s2, c1), load(s2, c2), load(s2, c3)
-        o30, o31, o32, o33 = load(s3, c), load(s3, c1), load(s3, c2), load(s3, c3)
+        o00 = o01 = o02 = o03 = o10 = o11 = o12 = o13 = o20 = o21 = o22 = o23 = o30 = o31 = o32 = o33 = zero(s0)
+        if terms > 0:
+            o00, o01, o02, o03 = load(s0, c), load(s0, c1), load(s0, c2), load(s0, c3)
+            o10, o11, o12, o13 = load(s1, c), load(s1, c1), load(s1, c2), load(s1, c3)
+            o20, o21, o22, o23 = load(s2, c), load(s2, c1), load(s2, c2), load(s2, c3)
+            o30, o31, o32, o33 = load(s3, c), load(s3, c1), load(s3, c2), load(s3, c3)
         for k in range(b.shape[0]):
             row, t = b[k], terms + k
             b0, b1, b2, b3 = load(row, first), load(row, f1), load(row, f2), load(row, f3)
@@ -155,7 +157,6 @@ def product(a, b, out, begin, end):
     """out[r] = a[r] b for rows [begin, end); b (K, N), brought near 64 rows at a time if no cache holds it."""
     terms, n = b.shape
     near, width = room_for(b[0], NEAR), lanes(b[0])
-    out[begin:end] = 0
     c = 0
     while c + 4 * width <= n:
         if b.size < UNCACHED:
@@ -195,13 +196,13 @@ def sum_over_time(begin, end, d, out, add):
 
     d (T, B, N), out (B, N).
     """
-    last = d.shape[0] - 1
+    last, n, width = d.shape[0] - 1, d.shape[2], lanes(out[0])
     for b in range(begin, end):
-        if not add:
-            copy_row(d[last, b], out[b])
-        for t in range(last if add else last - 1, -1, -1):
-            for n in range(d.shape[2]):
-                out[b, n] += d[t, b, n]
+        for c in range(0, n, width):
+            total = load_part(out[b], c, n - c) if add else load_part(d[last, b], c, n - c)
+            for t in range(last if add else last - 1, -1, -1):
+                total = plus(total, load_part(d[t, b], c, n - c))
+            store_part(out[b], c, total, n - c)
 
 
 @kernel(lambda x, *_: x.shape[1], grain=BLOCK)

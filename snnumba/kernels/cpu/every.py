@@ -9,7 +9,7 @@ from numba.core import config
 from numba.extending import intrinsic
 
 from ._compile import part
-from .vector import _broadcast, _lanes, _llvm, add, lanes, load_part, store_part, zero
+from .vector import _lanes, _llvm, add, lanes, load_part, store_part, zero
 
 
 def _indices(numbers):
@@ -54,19 +54,6 @@ def with_lane(typing, vector, k, number):
 
 
 @intrinsic
-def filled(typing, row, number):
-    """A vector of the row's type with a number in all lanes."""
-    from .vector import Vector
-
-    vector = Vector(row.dtype)
-
-    def generate(context, builder, signature, args):
-        return _broadcast(builder, args[1], _lanes(row.dtype))
-
-    return vector(row, row.dtype), generate
-
-
-@intrinsic
 def blend(typing, bits, a, b):
     """a in the lanes whose bit, among the lowest of the word, is 1, and b in the others."""
 
@@ -96,9 +83,6 @@ if config.DISABLE_JIT:  # plain Python: a vector is a NumPy array
     def with_lane(vector, k, number):
         vector[k] = number
         return vector
-
-    def filled(row, number):
-        return number + zero(row)
 
     def blend(bits, a, b):
         return np.where([int(bits) >> k & 1 for k in range(len(a))], a, b)

@@ -34,6 +34,7 @@ from ._lif import (
 from .bits import add_all_rows, add_chosen, add_rows, keep_nonzero, pack_above, pack_nonzero
 from .conv import NO_BITS, correlate_sample
 from .dense import BLOCK, product
+from .vector import add, lanes, load_part, store_part
 
 ATAN, SUBTRACT, WANTED, MORE = rules.ATAN, rules.SUBTRACT, rules.WANTED, rules.MORE
 lif_through_leak, nearest = rules.lif_through_leak, rules.nearest
@@ -42,8 +43,10 @@ lif_through_leak, nearest = rules.lif_through_leak, rules.nearest
 @part
 def start_row(current, bias, i):
     """i = current, and bias if there is one."""
-    for n in range(i.shape[0]):
-        i[n] = current[n] if bias is None else current[n] + bias[n]
+    n, width = i.shape[0], lanes(i)
+    for c in range(0, n, width):
+        now = load_part(current, c, n - c)
+        store_part(i, c, now if bias is None else add(now, load_part(bias, c, n - c)), n - c)
 
 
 @part
@@ -53,7 +56,7 @@ def feedback_row(bits, spk, weight, window, room, block, i):
         if weight.ndim == 1:
             add_chosen(bits, spk, weight, i)
         elif weight.ndim == 2:
-            add_rows(bits, spk, weight, i)
+            add_rows(bits, spk, weight, i, i.shape[0])
         else:
             correlate_sample(bits, spk, weight, window, room[block], i)
 

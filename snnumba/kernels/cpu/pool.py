@@ -20,8 +20,8 @@ from ._compile import kernel, part
 from .bits import copy_row, pack_nonzero
 from .conv import NO_BITS, Planes, fill
 from .dense import BLOCK
-from .every import add_every, blend, filled, load_every
-from .vector import above, add, chosen, differ, fused, lanes, load_part, store_part, zero
+from .every import add_every, blend, load_every
+from .vector import above, add, chosen, differ, filled, fused, lanes, load_part, store_part, zero
 
 
 class Windows(NamedTuple):

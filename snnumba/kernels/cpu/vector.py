@@ -229,6 +229,16 @@ def zero(typing, row):
     return Vector(row.dtype)(row), lambda context, builder, signature, args: ir.Constant(_llvm(row.dtype), None)
 
 
+@intrinsic
+def filled(typing, row, number):
+    """A vector of the row's type with a number in all lanes."""
+
+    def generate(context, builder, signature, args):
+        return _broadcast(builder, args[1], _lanes(row.dtype))
+
+    return Vector(row.dtype)(row, row.dtype), generate
+
+
 @intrinsic(prefer_literal=True)
 def room_for(typing, row, count):
     """A row of `count` numbers of the row's type to work in, contents undefined, until the kernel ends."""
@@ -276,6 +286,11 @@ if config.DISABLE_JIT:  # plain Python: a vector is a NumPy array
 
     def ones(row):
         return KINDS[row.dtype](np.ones(lanes(row)))
+
+    def filled(row, number):
+        vector = zero(row)
+        vector[:] = number
+        return vector
 
     def load(row, index):
         return zero(row) + row[index : index + lanes(row)]
