@@ -7,10 +7,20 @@ import numpy as np
 from ._compile import kernel, part, rules
 from ._program import raise_to
 from ._threads import recordable
+from .vector import claim, lanes
 
 adam_rule, sgd_rule, clamp_rule, norm_factor = rules.adam, rules.sgd, rules.clamp, rules.norm_factor
 
 GRAIN = 1 << 14  # numbers, at least, that are worth waking a thread for
+AHEAD = 512  # numbers: while so many parameters change, the next are fetched from threads that have read them
+
+
+@part
+def claim_next(parameters, first, end):
+    """AHEAD numbers from `first` on, as a slice that ends at `end`; those after it are fetched."""
+    for k in range(first + AHEAD, min(first + 2 * AHEAD, end), lanes(parameters)):
+        claim(parameters, k)
+    return slice(first, min(first + AHEAD, end))
 
 
 @kernel(lambda parameters, *_: parameters.shape[0], grain=GRAIN)
@@ -21,9 +31,11 @@ def adam(begin, end, parameters, gradients, m, v, factors):
     """
     step, beta2, rest1, rest2 = factors[0], factors[1], factors[2], factors[3]
     eps, keep, decay = factors[4], factors[5], factors[6]
-    p, g, m, v = parameters[begin:end], gradients[begin:end], m[begin:end], v[begin:end]  # from 0, to vectorise
-    for i in range(p.shape[0]):
-        p[i], m[i], v[i] = adam_rule(p[i], m[i], v[i], g[i], step, beta2, rest1, rest2, eps, keep, decay)
+    for first in range(begin, end, AHEAD):
+        here = claim_next(parameters, first, end)
+        p, g, m_, v_ = parameters[here], gradients[here], m[here], v[here]  # from 0, to vectorise
+        for i in range(p.shape[0]):
+            p[i], m_[i], v_[i] = adam_rule(p[i], m_[i], v_[i], g[i], step, beta2, rest1, rest2, eps, keep, decay)
 
 
 @kernel(lambda parameters, *_: parameters.shape[0], grain=GRAIN)
@@ -33,9 +45,11 @@ def sgd(begin, end, parameters, gradients, buffer, factors, nesterov):
     parameters, gradients, buffer (P,) float; factors (3,) float: lr, momentum, decay; nesterov bool.
     """
     lr, momentum, decay = factors[0], factors[1], factors[2]
-    p, g, b = parameters[begin:end], gradients[begin:end], buffer[begin:end]
-    for i in range(p.shape[0]):
-        p[i], b[i] = sgd_rule(p[i], b[i], g[i], lr, momentum, decay, nesterov)
+    for first in range(begin, end, AHEAD):
+        here = claim_next(parameters, first, end)
+        p, g, b = parameters[here], gradients[here], buffer[here]
+        for i in range(p.shape[0]):
+            p[i], b[i] = sgd_rule(p[i], b[i], g[i], lr, momentum, decay, nesterov)
 
 
 @kernel(lambda x, *_: x.shape[0], grain=GRAIN)

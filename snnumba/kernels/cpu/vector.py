@@ -163,6 +163,19 @@ def store_part(typing, row, index, vector, count):
 
 
 @intrinsic
+def claim(typing, row, index):
+    """Fetch the cache line of row[index], to be written to soon, from where others may have it."""
+
+    def generate(context, builder, signature, args):
+        pointer, number = _pointer(context, builder, row, *args), ir.IntType(32)
+        function = _declare(builder, "llvm.prefetch.p0", ir.VoidType(), [pointer.type] + [number] * 3)
+        builder.call(function, [pointer] + [ir.Constant(number, k) for k in (1, 3, 1)])
+        return context.get_dummy_value()
+
+    return types.none(row, types.intp), generate
+
+
+@intrinsic
 def add(typing, a, b):
     """a + b."""
     return a(a, b), lambda context, builder, signature, args: builder.fadd(*args)
@@ -307,6 +320,9 @@ if config.DISABLE_JIT:  # plain Python: a vector is a NumPy array
     def store_part(row, index, vector, count):
         count = min(count, len(vector))
         row[index : index + count] = vector[:count]
+
+    def claim(row, index):
+        pass
 
     def add(a, b):
         return a + b
