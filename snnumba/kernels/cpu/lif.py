@@ -34,7 +34,7 @@ from ._lif import (
 from .bits import add_all_rows, add_chosen, add_rows, keep_nonzero, pack_above, pack_nonzero
 from .conv import NO_BITS, correlate_sample
 from .dense import BLOCK, product
-from .vector import add, lanes, load_part, store_part
+from .vector import add, claim, lanes, load_part, store_part
 
 ATAN, SUBTRACT, WANTED, MORE = rules.ATAN, rules.SUBTRACT, rules.WANTED, rules.MORE
 lif_through_leak, nearest = rules.lif_through_leak, rules.nearest
@@ -256,6 +256,10 @@ def lif_backward(
                         adjoint_row(*rows, *each, winner, block, kind, a, b, reset, delay, d, None, None)
                 if dweight is not None:
                     add_fed_back(spk0, spk, d, t, r, dweight[block])
+            if t > 0:
+                for r in range(first, last):
+                    for c in range(0, n, lanes(dcurrent[0, 0])):
+                        claim(dcurrent[t - 1, r], c)
             if weight is not None and (t > 0 or initial):
                 if weight.ndim == 2:
                     product(dcurrent[t], weight, dspk0, first, last)
