@@ -32,9 +32,9 @@ def step_lanes(u, before, current, weight, beta, threshold, reset, m, c, count):
 
 @part
 def step_row(u, before, current, weight, beta, threshold, reset, m, bits):
-    """step_lanes for a sample: m and the bits of its spikes; u is the membrane, before the potential, before the step.
+    """step_lanes for a row: m and the bits of its spikes; u is the membrane, before the potential, before the step.
 
-    weight, beta and threshold may be numbers.
+    weight, beta and threshold may be numbers, and bits None where they are not wanted.
     """
     n, width = m.shape[0], lanes(m)
     whole = n // 64
@@ -43,13 +43,15 @@ def step_row(u, before, current, weight, beta, threshold, reset, m, bits):
         for c in range(0, 64, width):
             now = step_lanes(u, before, current, weight, beta, threshold, reset, m, 64 * w + c, width)
             word |= now << np.uint64(c)
-        bits[w] = word
+        if bits is not None:
+            bits[w] = word
     if n % 64:
         word = ZERO
         for c in range(64 * whole, n, width):
             now = step_lanes(u, before, current, weight, beta, threshold, reset, m, c, n - c)
             word |= now << np.uint64(c % 64)
-        bits[whole] = word
+        if bits is not None:
+            bits[whole] = word
 
 
 @part

@@ -11,8 +11,8 @@ Eqs. (1) to (8) are in rules.py; here is what runs over time. rec is the feedbac
 (12) is lif_backward's for V, which has d in cache, and else dense.linear_backward's or conv.conv_backward's.
 
 A kernel takes samples a few at a time through all steps, so that their state stays in the second cache. The default,
-with the same beta, threshold and V for all neurons, has a loop of its own, in which nothing is chosen and of these
-nothing is loaded: rows of them would fill the first cache.
+with the same beta, threshold and V for all neurons, has a loop of its own over one long row of samples, in which
+nothing is chosen and of these nothing is loaded: rows of them would fill the first cache.
 Sources: Henkes et al. 2022, arXiv:2210.03515; Neftci et al. 2019, arXiv:1901.09948.
 """
 
@@ -118,10 +118,11 @@ def lif_forward(
     potential : (T, B, N) float              written in full: m; the same array as mem if delay
     spk : (T+1, B, ceil(N/64)) uint64        written in full, one bit a neuron; spk[0] is where spk0 is not zero
     """
-    steps, _, n = mem.shape
+    steps, batch, n = mem.shape
     moving = current.shape[0] > 1
-    simple = reset == SUBTRACT and same(beta) and same(threshold)  # the default: without a choice, or rows to load
-    simple = simple and same(own_of(weight))
+    simple = reset == SUBTRACT and delay and levels is None and winner is None  # the default: no choice, no row to load
+    simple = simple and same(beta) and same(threshold) and same(own_of(weight))
+    currents, ms, words = current.reshape(-1), potential.reshape(-1), spk.reshape(-1)
     group = samples_together(n)
     for first in range(begin, end, group):
         last = min(first + group, end)
@@ -130,17 +131,25 @@ def lif_forward(
             given = t > 0 and linear_current(
                 current[t * moving, first:last], spk[t, first:last], weight, bias, potential[t, first:last]
             )
+            if simple and t > 0 and (given or weight is None or weight.ndim == 1):  # all samples as one row
+                size, at = (last - first) * n, (t * batch + first) * n
+                m, u = ms[at : at + size], ms[at - batch * n : at - batch * n + size]
+                i = m if given else currents[(t * moving * batch + first) * n :]
+                each = first_of(own_of(weight)), beta[0], threshold[0]
+                if n % 64 == 0:
+                    step_row(u, u, i, *each, SUBTRACT, m, words[((t + 1) * batch + first) * n // 64 :])
+                else:
+                    step_row(u, u, i, *each, SUBTRACT, m, None)
+                    for b in range(first, last):
+                        pack_above(potential[t, b], threshold, spk[t + 1, b])
+                continue
             for b in range(first, last):
                 u, m, bits, block = before[b], potential[t, b], spk[t + 1, b], b // BLOCK
                 now = current[t * moving, b]
                 if t == 0:
                     pack_nonzero(spk0[b], spk[0, b])
                 if (weight is None or weight.ndim == 1) and winner is None and t > 0:
-                    if simple:
-                        each = first_of(own_of(weight)), beta[0], threshold[0]
-                        step_row(u, potential[t - 1, b], now, *each, SUBTRACT, m, bits)
-                    else:
-                        step_row(u, potential[t - 1, b], now, weight, beta, threshold, reset, m, bits)
+                    step_row(u, potential[t - 1, b], now, weight, beta, threshold, reset, m, bits)
                 else:
                     if not given:
                         start_row(now, bias, m)
@@ -222,8 +231,10 @@ def lif_backward(
     spk_t, spk_b = dspk.shape[0] > 1, dspk.shape[1] >= batch
     mem_t, mem_b = dmem.shape[0] > 1, dmem.shape[1] >= batch
     simple = reset == SUBTRACT and delay and kind == ATAN and learn & WANTED == 0  # the default, as in lif_forward
-    simple = simple and dmem.shape[0] == dmem.shape[1] == 1 and same(dmem[0, 0])
+    simple = simple and winner is None and spk_b and dmem.shape[0] == dmem.shape[1] == 1 and same(dmem[0, 0])
     simple = simple and same(beta) and same(threshold) and same(own_of(weight))
+    dspks, ms, ds = dspk.reshape(-1), potential.reshape(-1), dcurrent.reshape(-1)
+    mem0s, dspk0s = mem0.reshape(-1), dspk0.reshape(-1)
     group, more = samples_together(n), learn & MORE != 0
     for first in range(begin, end, group):
         last = min(first + group, end)
@@ -237,17 +248,22 @@ def lif_backward(
         for t in range(steps - 1, -1, -1):
             before = mem[t - 1] if t > 0 else mem0
             after = dcurrent[t + 1] if more or t + 1 < steps else dspk0  # which is still 0
-            for r in range(first, last):
-                block = r // BLOCK
-                gs, gu, d = dspk[t * spk_t, r * spk_b], dmem[t * mem_t, r * mem_b], dcurrent[t, r]
-                m, u = potential[t, r], before[r]
-                if winner is not None:
-                    find_winner(m, threshold, winner[block])
-                rows = gs, carry_of(weight, dspk0[r]), after[r], m, u, mem[t, r]
-                if simple:
-                    each = gu[0], first_of(own_of(weight)), beta[0], threshold[0]
-                    adjoint_row(*rows, *each, winner, block, ATAN, a, b, SUBTRACT, True, d, None, None)
-                else:
+            for low in range(first, last, BLOCK):
+                high, block = min(low + BLOCK, last), low // BLOCK
+                if simple:  # all samples as one row
+                    at, own = (t * batch + low) * n, low * n
+                    u = ms[at - batch * n :] if t > 0 else mem0s[own:]
+                    later = ds[at + batch * n :] if more or t + 1 < steps else dspk0s[own:]
+                    rows = dspks[(t * spk_t * batch + low) * n :], carry_of(weight, dspk0s[own:]), later, ms[at:], u
+                    each = ms[at:], dmem[0, 0, 0], first_of(own_of(weight)), beta[0], threshold[0], None, 0
+                    d = ds[at : at + (high - low) * n]
+                    adjoint_row(*rows, *each, ATAN, a, b, SUBTRACT, True, d, None, None)
+                for r in range(high if simple else low, high):
+                    gs, gu, d = dspk[t * spk_t, r * spk_b], dmem[t * mem_t, r * mem_b], dcurrent[t, r]
+                    m = potential[t, r]
+                    if winner is not None:
+                        find_winner(m, threshold, winner[block])
+                    rows = gs, carry_of(weight, dspk0[r]), after[r], m, before[r], mem[t, r]
                     each = gu, own_of(weight), beta, threshold
                     if learn & WANTED:
                         learned = dbeta[block], dthreshold[block]
@@ -255,11 +271,11 @@ def lif_backward(
                     else:
                         adjoint_row(*rows, *each, winner, block, kind, a, b, reset, delay, d, None, None)
                 if dweight is not None:
-                    add_fed_back(spk0, spk, d, t, r, dweight[block])
-            if t > 0:
-                for r in range(first, last):
-                    for c in range(0, n, lanes(dcurrent[0, 0])):
-                        claim(dcurrent[t - 1, r], c)
+                    for r in range(low, high):
+                        add_fed_back(spk0, spk, dcurrent[t, r], t, r, dweight[block])
+            if t > 0:  # what other threads have read of a step before, for (12), comes back during the product
+                for at in range(((t - 1) * batch + first) * n, ((t - 1) * batch + last) * n, lanes(ds)):
+                    claim(ds, at)
             if weight is not None and (t > 0 or initial):
                 if weight.ndim == 2:
                     product(dcurrent[t], weight, dspk0, first, last)
