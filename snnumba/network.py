@@ -350,13 +350,13 @@ class Network:
         with self._kernels.team.together():  # over samples
             for layer in self.layers:
                 signal = layer._run(signal, steps)
-            if record == "spikes":
-                signal = self._last._as_floats(signal)
-        if record == "count":
-            self._made = self._work.empty("made", (x.shape[1], *(self.shapes[-1] or ())), self.dtype)
-            self._last._count(signal, self._made)
-        else:
-            self._made = self._last.mem if record == "membrane" else signal
+            if record == "count":
+                self._made = self._work.empty("made", (x.shape[1], *(self.shapes[-1] or ())), self.dtype)
+                self._last._count(signal, self._made)
+            elif record == "membrane":
+                self._made = self._last.mem
+            else:
+                self._made = self._last._as_floats(signal)
         for layer in self.layers:
             layer._tape = {}
 

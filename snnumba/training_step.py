@@ -124,8 +124,9 @@ class TrainingStep:
     def _run(self, x: Array, labels: Array) -> None:
         """Forward, loss and backward, without the host."""
         loss_fn: Any = self.loss_fn
-        self._output = output_of(self.net, loss_fn, x)
-        self._terms, gradient = loss_fn.terms(self._output, labels)
+        with self.net._kernels.team.together():  # over samples
+            self._output = output_of(self.net, loss_fn, x)
+            self._terms, gradient = loss_fn.terms(self._output, labels)
         self._go_back(gradient)
         self._pass = self.net._pass
 

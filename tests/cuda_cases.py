@@ -207,7 +207,8 @@ def loss_cases(rng: np.random.Generator) -> Iterator[Case]:
         given = {"spk": spk, "reciprocal": reciprocal, "x": empty(1, batch, outputs), **place}
         yield Case("first_spike_forward", str(reciprocal), given)
     step = rng.integers(0, steps, (batch, outputs))
-    yield Case("at_step_backward", "", {"dx": mem[:1], "step": step, "doutput": empty(*mem.shape)})
+    for case, x in {"": None, "reciprocal": mem[1:2]}.items():
+        yield Case("at_step_backward", case, {"dx": mem[:1], "step": step, "x": x, "doutput": empty(*mem.shape)})
     yield Case("class_targets", "", {"labels": labels, "on": f(1.05), "off": f(0.2), "target": empty(*mem[:1].shape)})
     weight = rng.random(outputs, f)
     for s, targets in ((1, 1), (steps, 1), (steps, steps)):

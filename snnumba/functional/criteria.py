@@ -80,8 +80,9 @@ class Loss(Watched):
         """
         output = check_output(self.output, output)
         classes = self._prepare(output)
-        target = self._target(targets, output, classes)
-        (loss, divisor), gradient = self._compare(output, target)
+        with self._work.kernels.team.together():  # over samples
+            target = self._target(targets, output, classes)
+            (loss, divisor), gradient = self._compare(output, target)
         loss = self._work.kernels.to_host(loss)
         if self.reduction == "none":
             loss /= loss.dtype.type(divisor)

@@ -59,7 +59,7 @@ class Peaks(Reading):
     def __call__(self, output: Array, work: Workspace) -> tuple[Array, Spread]:
         x, step = _places(output, work)
         work.kernels.peak_forward(output, x, step)
-        return x, lambda dx: _at_step(dx, step, output, work)
+        return x, lambda dx: _at_step(dx, step, None, output, work)
 
 
 @dataclass(frozen=True)
@@ -69,16 +69,9 @@ class FirstSpikes(Reading):
     reciprocal: bool = False
 
     def __call__(self, output: Array, work: Workspace) -> tuple[Array, Spread]:
-        def spread(dx: Array) -> Array:
-            if self.reciprocal:
-                flat = dx.reshape(1, 1, dx.size)
-                for _ in range(2):
-                    work.kernels.scale_neurons(flat, x.reshape(x.size), flat)
-            return _at_step(dx, step, output, work)
-
         x, step = _places(output, work)
         work.kernels.first_spike_forward(output, self.reciprocal, x, step)
-        return x, spread
+        return x, lambda dx: _at_step(dx, step, x if self.reciprocal else None, output, work)
 
 
 def _places(output: Array, work: Workspace) -> tuple[Array, Array]:
@@ -87,8 +80,8 @@ def _places(output: Array, work: Workspace) -> tuple[Array, Array]:
     return work.empty("x", (1, *shape), output.dtype), work.empty("step", shape, np.int64)
 
 
-def _at_step(dx: Array, step: Array, output: Array, work: Workspace) -> Array:
-    """The gradient of an output: dx at one step of each sample's output, 0 elsewhere."""
+def _at_step(dx: Array, step: Array, x: Array | None, output: Array, work: Workspace) -> Array:
+    """The gradient of an output: dx, or x^2 dx, at one step of each sample's output, 0 elsewhere."""
     gradient = work.empty("gradient", output.shape, output.dtype)
-    work.kernels.at_step_backward(dx, step, gradient)
+    work.kernels.at_step_backward(dx, step, x, gradient)
     return gradient

@@ -258,6 +258,9 @@ class Team:
         """Call a function that writes to arrays without a kernel, or record that it is to be called."""
         mine = self._mine
         if mine.recording is None:
+            if mine.program.end:  # inside together(): what is to be done before
+                self._run(mine.program)
+                mine.program.clear()
             function(*args)
         else:
             self._file(mine)

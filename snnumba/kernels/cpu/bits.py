@@ -406,7 +406,7 @@ def scale_neurons(begin, end, x, factor, out):
                 out[t, b, n] = x[t, b, n] * factor[n]
 
 
-@kernel(lambda bits, *_: bits.shape[1], grain=4096)
+@kernel(lambda bits, *_: bits.shape[1], grain=16)
 def count_bits(begin, end, bits, counts):
     """counts[b] = how many bits of sample b are set; bits (T, B, W) uint64, counts (B,) int64."""
     for b in range(begin, end):

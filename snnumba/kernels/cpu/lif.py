@@ -254,10 +254,10 @@ def lif_backward(
                     at, own = (t * batch + low) * n, low * n
                     u = ms[at - batch * n :] if t > 0 else mem0s[own:]
                     later = ds[at + batch * n :] if more or t + 1 < steps else dspk0s[own:]
-                    rows = dspks[(t * spk_t * batch + low) * n :], carry_of(weight, dspk0s[own:]), later, ms[at:], u
-                    each = ms[at:], dmem[0, 0, 0], first_of(own_of(weight)), beta[0], threshold[0], None, 0
-                    d = ds[at : at + (high - low) * n]
-                    adjoint_row(*rows, *each, ATAN, a, b, SUBTRACT, True, d, None, None)
+                    gs, m, d = dspks[(t * spk_t * batch + low) * n :], ms[at:], ds[at : at + (high - low) * n]
+                    state = gs, carry_of(weight, dspk0s[own:]), later, m, u, m
+                    alike = dmem[0, 0, 0], first_of(own_of(weight)), beta[0], threshold[0]
+                    adjoint_row(*state, *alike, None, 0, ATAN, a, b, SUBTRACT, True, d, None, None)
                 for r in range(high if simple else low, high):
                     gs, gu, d = dspk[t * spk_t, r * spk_b], dmem[t * mem_t, r * mem_b], dcurrent[t, r]
                     m = potential[t, r]

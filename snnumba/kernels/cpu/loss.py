@@ -17,9 +17,10 @@ import math
 
 from ._compile import kernel
 from .bits import copy_row
+from .dense import BLOCK
 
 
-@kernel(lambda spk, *_: spk.shape[1], grain=256)
+@kernel(lambda spk, *_: spk.shape[1], grain=BLOCK)
 def count_forward(begin, end, spk, x):
     """Eq. (1).
 
@@ -43,7 +44,7 @@ def count_forward(begin, end, spk, x):
                     counts[k] += row[k * size + j]
 
 
-@kernel(lambda dx, *_: dx.shape[1], grain=256)
+@kernel(lambda dx, *_: dx.shape[1], grain=BLOCK)
 def count_backward(begin, end, dx, dspk):
     """Eq. (1): dx (1, B, K) float to dspk (T, B, N) float, written in full."""
     classes = dx.shape[2]
@@ -60,7 +61,7 @@ def count_backward(begin, end, dx, dspk):
                     row[k * size + j] = dcounts[k]
 
 
-@kernel(lambda mem, *_: mem.shape[1], grain=256)
+@kernel(lambda mem, *_: mem.shape[1], grain=BLOCK)
 def peak_forward(begin, end, mem, x, step):
     """Eq. (2).
 
@@ -81,7 +82,7 @@ def peak_forward(begin, end, mem, x, step):
                     step[b, n] = t
 
 
-@kernel(lambda spk, *_: spk.shape[1], grain=256)
+@kernel(lambda spk, *_: spk.shape[1], grain=BLOCK)
 def first_spike_forward(begin, end, spk, reciprocal, x, step):
     """Eq. (3).
 
@@ -102,18 +103,26 @@ def first_spike_forward(begin, end, spk, reciprocal, x, step):
             x[0, b, n] = 1 / (first + 1) if reciprocal else -first
 
 
-@kernel(lambda dx, *_: dx.shape[1], grain=256)
-def at_step_backward(begin, end, dx, step, doutput):
-    """Eqs. (2) and (3), x = -f: dx (1, B, N) float to doutput (T, B, N), written in full: 0 but at step (B, N)."""
+@kernel(lambda dx, *_: dx.shape[1], grain=BLOCK)
+def at_step_backward(begin, end, dx, step, x, doutput):
+    """Eqs. (2) and (3).
+
+    Parameters
+    ----------
+    dx : (1, B, N) float
+    step : (B, N) int64              where the peak or f is
+    x : None or (1, B, N) float      1/(f + 1), if that was read
+    doutput : (T, B, N) float        written in full
+    """
     steps, _, outputs = doutput.shape
     for b in range(begin, end):
         for t in range(steps):
             doutput[t, b] = 0
         for n in range(outputs):
-            doutput[step[b, n], b, n] = dx[0, b, n]
+            doutput[step[b, n], b, n] = dx[0, b, n] if x is None else dx[0, b, n] * x[0, b, n] * x[0, b, n]
 
 
-@kernel(lambda labels, *_: labels.shape[0], grain=256)
+@kernel(lambda labels, *_: labels.shape[0], grain=BLOCK)
 def class_targets(begin, end, labels, on, off, target):
     """target (1, B, K) float, written in full: `on` for the class of the label, labels (B,) int64, `off` for others."""
     for b in range(begin, end):
@@ -121,7 +130,7 @@ def class_targets(begin, end, labels, on, off, target):
         target[0, b, labels[b]] = on
 
 
-@kernel(lambda x, *_: x.shape[1], grain=256)
+@kernel(lambda x, *_: x.shape[1], grain=BLOCK)
 def squared_error(begin, end, x, target, weight, tolerance, factor, dx, loss):
     """Eq. (4).
 
@@ -149,7 +158,7 @@ def squared_error(begin, end, x, target, weight, tolerance, factor, dx, loss):
                     dx[s, b, k] = weight[k] * error * factor
 
 
-@kernel(lambda x, *_: x.shape[1], grain=256)
+@kernel(lambda x, *_: x.shape[1], grain=BLOCK)
 def cross_entropy(begin, end, x, labels, weight, factor, dx, loss):
     """Eq. (5).
 

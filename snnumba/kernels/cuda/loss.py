@@ -86,14 +86,23 @@ def first_spike_forward(spk, reciprocal, x, step):
         x[0, b, n] = x.dtype.type(1) / x.dtype.type(first + 1) if reciprocal else x.dtype.type(-first)
 
 
-@elementwise(lambda dx, step, doutput: doutput.size)
-def at_step_backward(dx, step, doutput):
-    """Eqs. (2) and (3), x = -f: dx (1, B, N) float to doutput (T, B, N), written in full: 0 but at step (B, N)."""
+@elementwise(lambda dx, step, x, doutput: doutput.size)
+def at_step_backward(dx, step, x, doutput):
+    """Eqs. (2) and (3).
+
+    Parameters
+    ----------
+    dx : (1, B, N) float
+    step : (B, N) int64              where the peak or f is
+    x : None or (1, B, N) float      1/(f + 1), if that was read
+    doutput : (T, B, N) float        written in full
+    """
     i = cuda.grid(1)
     if i < doutput.size:
         row, n = divmod(i, doutput.shape[2])
         t, b = divmod(row, doutput.shape[1])
-        doutput[t, b, n] = dx[0, b, n] if step[b, n] == t else dx.dtype.type(0)
+        change = dx[0, b, n] if x is None else dx[0, b, n] * x[0, b, n] * x[0, b, n]
+        doutput[t, b, n] = change if step[b, n] == t else dx.dtype.type(0)
 
 
 @elementwise(lambda labels, on, off, target: target.size)
