@@ -1,5 +1,6 @@
-"""Products with matrices that no cache holds, brought near piece by piece with the same bits; transposition."""
+"""Sums over bits and products with matrices that no cache holds, with the same bits in pieces; transposition."""
 
+import numba
 import numpy as np
 import pytest
 
@@ -13,6 +14,50 @@ def spikes(rng: np.random.Generator, rows: int, inputs: int) -> tuple[np.ndarray
     active = np.zeros((1, rows, cpu.num_words(inputs)), np.uint64)
     cpu.find_active(x, active)
     return x, active
+
+
+def test_bits_of_64_words_are_turned() -> None:
+    words = np.random.default_rng(3).integers(0, 1 << 64, 64, np.uint64)
+    square = np.unpackbits(words.view(np.uint8), bitorder="little").reshape(64, 64)
+    turn(words)
+    np.testing.assert_array_equal(np.unpackbits(words.view(np.uint8), bitorder="little").reshape(64, 64), square.T)
+
+
+@numba.njit
+def turn(words: np.ndarray) -> None:
+    bits.turn(words)
+
+
+@pytest.mark.compiled
+@pytest.mark.parametrize("floats", [True, False])
+@pytest.mark.parametrize("outputs", [10, 75, 150])
+def test_rows_that_fill_no_vectors_are_summed_to_the_bit_as_one_alone(outputs: int, floats: bool) -> None:
+    rng = np.random.default_rng(4)
+    rows, inputs = bits.ENOUGH + 5, 130  # in groups of four rows one is left, and two of the last word's inputs
+    weight = rng.standard_normal((inputs, outputs)).astype(np.float32)
+    bias, d = np.full(outputs, -0.0, np.float32), rng.standard_normal((1, rows, outputs)).astype(np.float32)
+    x, active = spikes(rng, rows, inputs)
+    x[0, 3], active[0, 3] = 0, 0  # a sample without spikes keeps the bias, its sign too
+    x, given = x.astype(np.float32), x.astype(np.float32) if floats else None
+    out = np.empty((1, rows, outputs), np.float32)
+    cpu.linear_forward(given, active, weight, bias, out)
+    np.testing.assert_array_equal(np.signbit(out[0, 3]), True)
+    expected = np.tile(bias, (rows, 1))
+    dweight, sums = np.zeros_like(weight), np.empty_like(weight)
+    for r in range(rows):
+        for i in np.flatnonzero(x[0, r]):
+            expected[r] = fused(x[0, r, i] if floats else 1, weight[i], expected[r])
+    for r in range(rows - 1, -1, -1):
+        for i in np.flatnonzero(x[0, r]):
+            dweight[i] = fused(x[0, r, i] if floats else 1, d[0, r], dweight[i])
+    np.testing.assert_array_equal(out[0], expected)
+    cpu.linear_backward(given, active, d, sums, bias.copy(), False)
+    np.testing.assert_array_equal(sums, dweight)
+
+
+def fused(x: float, y: np.ndarray, z: np.ndarray) -> np.ndarray:
+    """x y + z, rounded once: the product of two float32 is exact in float64, whose sum is rounded again rarely."""
+    return (np.float64(x) * y.astype(np.float64) + z.astype(np.float64)).astype(np.float32)
 
 
 @pytest.mark.parametrize("floats", [True, False])
