@@ -231,7 +231,7 @@ def lif_backward(
     spk_t, spk_b = dspk.shape[0] > 1, dspk.shape[1] >= batch
     mem_t, mem_b = dmem.shape[0] > 1, dmem.shape[1] >= batch
     simple = reset == SUBTRACT and delay and kind == ATAN and learn & WANTED == 0  # the default, as in lif_forward
-    simple = simple and winner is None and spk_b and dmem.shape[0] == dmem.shape[1] == 1 and same(dmem[0, 0])
+    simple = simple and winner is None and spk_b and dmem.shape[:2] == (1, 1) and same(dmem[0, 0])
     simple = simple and same(beta) and same(threshold) and same(own_of(weight))
     dspks, ms, ds = dspk.reshape(-1), potential.reshape(-1), dcurrent.reshape(-1)
     mem0s, dspk0s = mem0.reshape(-1), dspk0.reshape(-1)
@@ -258,18 +258,19 @@ def lif_backward(
                     state = gs, carry_of(weight, dspk0s[own:]), later, m, u, m
                     alike = dmem[0, 0, 0], first_of(own_of(weight)), beta[0], threshold[0]
                     adjoint_row(*state, *alike, None, 0, ATAN, a, b, SUBTRACT, True, d, None, None)
-                for r in range(high if simple else low, high):
-                    gs, gu, d = dspk[t * spk_t, r * spk_b], dmem[t * mem_t, r * mem_b], dcurrent[t, r]
-                    m = potential[t, r]
-                    if winner is not None:
-                        find_winner(m, threshold, winner[block])
-                    rows = gs, carry_of(weight, dspk0[r]), after[r], m, before[r], mem[t, r]
-                    each = gu, own_of(weight), beta, threshold
-                    if learn & WANTED:
-                        learned = dbeta[block], dthreshold[block]
-                        adjoint_row(*rows, *each, winner, block, kind, a, b, reset, delay, d, *learned)
-                    else:
-                        adjoint_row(*rows, *each, winner, block, kind, a, b, reset, delay, d, None, None)
+                else:
+                    for r in range(low, high):
+                        gs, gu, d = dspk[t * spk_t, r * spk_b], dmem[t * mem_t, r * mem_b], dcurrent[t, r]
+                        m = potential[t, r]
+                        if winner is not None:
+                            find_winner(m, threshold, winner[block])
+                        rows = gs, carry_of(weight, dspk0[r]), after[r], m, before[r], mem[t, r]
+                        each = gu, own_of(weight), beta, threshold
+                        if learn & WANTED:
+                            learned = dbeta[block], dthreshold[block]
+                            adjoint_row(*rows, *each, winner, block, kind, a, b, reset, delay, d, *learned)
+                        else:
+                            adjoint_row(*rows, *each, winner, block, kind, a, b, reset, delay, d, None, None)
                 if dweight is not None:
                     for r in range(low, high):
                         add_fed_back(spk0, spk, dcurrent[t, r], t, r, dweight[block])

@@ -33,9 +33,9 @@ def adam(begin, end, parameters, gradients, m, v, factors):
     eps, keep, decay = factors[4], factors[5], factors[6]
     for first in range(begin, end, AHEAD):
         here = claim_next(parameters, first, end)
-        p, g, m_, v_ = parameters[here], gradients[here], m[here], v[here]  # from 0, to vectorise
+        p, g, ms, vs = parameters[here], gradients[here], m[here], v[here]  # from 0, to vectorise
         for i in range(p.shape[0]):
-            p[i], m_[i], v_[i] = adam_rule(p[i], m_[i], v_[i], g[i], step, beta2, rest1, rest2, eps, keep, decay)
+            p[i], ms[i], vs[i] = adam_rule(p[i], ms[i], vs[i], g[i], step, beta2, rest1, rest2, eps, keep, decay)
 
 
 @kernel(lambda parameters, *_: parameters.shape[0], grain=GRAIN)
