@@ -70,10 +70,14 @@ else:
             args[0], ir.Constant(ir.IntType(1), 0)
         )
 
-    @part
-    def without_lowest(word):
+    @intrinsic
+    def without_lowest(typing, word):
         """The word without its lowest set bit; 0 of 0."""
-        return word & (word - ONE)
+
+        def generate(context, builder, signature, args):
+            return builder.and_(args[0], builder.sub(args[0], ir.Constant(args[0].type, 1)))
+
+        return types.uint64(types.uint64), generate
 
     @intrinsic
     def popcount(typing, word):
