@@ -63,9 +63,11 @@ def _store(context, builder, array_type, array, index, vector):
 
 def _mask(builder, dtype, count):
     """Which lanes lie before count."""
-    n, index = _lanes(dtype), ir.IntType(64)
+    n, index = _lanes(dtype), ir.IntType(dtype.bitwidth)  # as wide as a lane: else there are two vectors to compare
+    most = ir.Constant(count.type, n)
+    count = builder.select(builder.icmp_signed("<", count, most), count, most)
     lanes = ir.Constant(ir.VectorType(index, n), list(range(n)))
-    return builder.icmp_signed("<", lanes, _broadcast(builder, count, n))
+    return builder.icmp_signed("<", lanes, _broadcast(builder, builder.trunc(count, index), n))
 
 
 def _broadcast(builder, scalar, n):
