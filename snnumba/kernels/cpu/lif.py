@@ -274,11 +274,11 @@ def lif_backward(
                 if dweight is not None:
                     for r in range(low, high):
                         add_fed_back(spk0, spk, dcurrent[t, r], t, r, dweight[block])
-            if t > 0:  # what other threads have read of a step before, for (12), comes back during the product
-                for at in range(((t - 1) * batch + first) * n, ((t - 1) * batch + last) * n, lanes(ds)):
-                    claim(ds, at)
             if weight is not None and (t > 0 or initial):
                 if weight.ndim == 2:
+                    earlier = max(t - 1, 0) * batch  # other threads have read it, for (12): it comes back meanwhile
+                    for at in range((earlier + first) * n, (earlier + last) * n, lanes(ds)):
+                        claim(ds, at)
                     product(dcurrent[t], weight, dspk0, first, last)
                 elif weight.ndim > 2:
                     for r in range(first, last):

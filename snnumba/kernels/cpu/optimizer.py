@@ -12,14 +12,16 @@ from .vector import claim, lanes
 adam_rule, sgd_rule, clamp_rule, norm_factor = rules.adam, rules.sgd, rules.clamp, rules.norm_factor
 
 GRAIN = 1 << 14  # numbers, at least, that are worth waking a thread for
-AHEAD = 512  # numbers: while so many parameters change, the next are fetched from threads that have read them
+AHEAD = 512  # numbers: while so many parameters change, the next are fetched from threads that have read them,
+CACHED = 1 << 20  # if there are no more than caches hold: from memory they come by themselves
 
 
 @part
 def claim_next(parameters, first, end):
     """AHEAD numbers from `first` on, as a slice that ends at `end`; those after it are fetched."""
-    for k in range(first + AHEAD, min(first + 2 * AHEAD, end), lanes(parameters)):
-        claim(parameters, k)
+    if parameters.shape[0] <= CACHED:
+        for k in range(first + AHEAD, min(first + 2 * AHEAD, end), lanes(parameters)):
+            claim(parameters, k)
     return slice(first, min(first + AHEAD, end))
 
 
