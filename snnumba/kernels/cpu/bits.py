@@ -13,6 +13,7 @@ from numba.extending import intrinsic
 from ._compile import kernel, part
 from .vector import (
     _declare,
+    _shuffle,
     above,
     add,
     chosen,
@@ -106,12 +107,11 @@ else:
                     vectors[k + apart] = _mix(builder, [~own] * 8, b, builder.lshr(a, _words([8 * apart] * 8)))
             for apart in (4, 2, 1):
                 first = [k & apart == 0 for k in range(8)]  # of two words that change halves
-                others = ir.Constant(ir.VectorType(ir.IntType(32), 8), [k ^ apart for k in range(8)])
                 own = [_halves(apart) if k else ~_halves(apart) for k in first]
                 turns = _words([apart if k else 64 - apart for k in first])
                 rotate = _declare(builder, "llvm.fshl.v8i64", kind, [kind] * 3)
                 for k, vector in enumerate(vectors):
-                    other = builder.shuffle_vector(vector, vector, others)
+                    other = _shuffle(builder, vector, vector, [k ^ apart for k in range(8)])
                     vectors[k] = _mix(builder, own, vector, builder.call(rotate, [other, other, turns]))
             for place, vector in zip(places, vectors, strict=True):
                 builder.store(vector, place, align=8)

@@ -9,19 +9,14 @@ from numba.core import config
 from numba.extending import intrinsic
 
 from ._compile import part
-from .vector import _lanes, _llvm, add, lanes, load_part, store_part, zero
-
-
-def _indices(numbers):
-    return ir.Constant(ir.VectorType(ir.IntType(32), len(numbers)), numbers)
+from .vector import _lanes, _llvm, _shuffle, add, lanes, load_part, store_part, zero
 
 
 @intrinsic
 def evens(typing, a, b):
     """Lanes 0, 2, 4, ... of a and then of b."""
     n = _lanes(a.dtype)
-    every = list(range(0, 2 * n, 2))
-    return a(a, b), lambda context, builder, signature, args: builder.shuffle_vector(*args, _indices(every))
+    return a(a, b), lambda context, builder, signature, args: _shuffle(builder, *args, range(0, 2 * n, 2))
 
 
 @intrinsic(prefer_literal=True)
@@ -32,7 +27,7 @@ def apart(typing, vector, upper):
     order = [begin + k // 2 if k % 2 == 0 else n for k in range(n)]
 
     def generate(context, builder, signature, args):
-        return builder.shuffle_vector(args[0], ir.Constant(_llvm(vector.dtype), None), _indices(order))
+        return _shuffle(builder, args[0], ir.Constant(_llvm(vector.dtype), None), order)
 
     return vector(vector, upper), generate
 

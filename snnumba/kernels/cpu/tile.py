@@ -8,7 +8,7 @@ from numba import types
 from numba.core import cgutils, config
 from numba.extending import intrinsic
 
-from .vector import Vector, _broadcast, _fused, _lanes, _llvm, _load, _store, lanes, load, store, zero
+from .vector import Vector, _broadcast, _fused, _lanes, _llvm, _load, _shuffle, _store, lanes, load, store, zero
 
 INDEX = ir.IntType(64)
 
@@ -148,11 +148,6 @@ def add_totals(typing, tile, row, index, down, m):
         return context.get_dummy_value()
 
     return types.none(tile, row, types.intp, types.intp, m), generate
-
-
-def _shuffle(builder, a, b, chosen):
-    """The vector of chosen lanes of a, and of b, whose lanes are counted on from those of a."""
-    return builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(ir.IntType(32), len(chosen)), list(chosen)))
 
 
 def _total(builder, vector):

@@ -70,11 +70,15 @@ def _mask(builder, dtype, count):
     return builder.icmp_signed("<", lanes, _broadcast(builder, builder.trunc(count, index), n))
 
 
+def _shuffle(builder, a, b, chosen):
+    """The vector of chosen lanes of a, and of b, whose lanes are counted on from those of a."""
+    return builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(ir.IntType(32), len(chosen)), list(chosen)))
+
+
 def _broadcast(builder, scalar, n):
     vector = ir.VectorType(scalar.type, n)
     first = builder.insert_element(ir.Constant(vector, ir.Undefined), scalar, ir.Constant(ir.IntType(32), 0))
-    zeros = ir.Constant(ir.VectorType(ir.IntType(32), n), [0] * n)
-    return builder.shuffle_vector(first, ir.Constant(vector, ir.Undefined), zeros)
+    return _shuffle(builder, first, ir.Constant(vector, ir.Undefined), [0] * n)
 
 
 def _fused(builder, dtype, args):
