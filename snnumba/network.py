@@ -426,8 +426,9 @@ class Network:
         with self._kernels.team.together():  # over weights
             for layer in self.layers:
                 layer._learn_weights()
-        for layer in self.layers:
-            layer._finish_back()
+        with self._kernels.team.together():  # over weights, and blocks and parts of samples
+            for layer in self.layers:
+                layer._finish_back()
         return None if dy is None else dy.reshape(self._x_shape)
 
     def detach(self) -> None:

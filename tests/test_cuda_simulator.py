@@ -211,11 +211,11 @@ def test_weight_gradients_of_spikes_are_sums_of_whole_floats_on_tensor_cores_too
     rng = np.random.default_rng(3)
     events, d = spikes(rng, (1, 21, 70)), rng.normal(size=(1, 21, 9)).astype(np.float32)
     d[0, 4, 7] = np.uint32(0x7FFFFFFF).view(np.float32)  # what a GPU makes of 0/0
-    dweight, dbias = np.empty((70, 9), np.float32), np.empty(9, np.float32)
+    dweight, dbias = np.empty((1, 70, 9), np.float32), np.empty((1, 9), np.float32)
     made = on_device({"x": None, "active": packed(events), "d": d, "dweight": dweight, "dbias": dbias, "add": False})
     with patch.object(dense, "MANY", 0), patch.object(dense, "MOSTLY", 10**9):
         cuda.linear_backward(*made.values())
-    got, size = cuda.to_host(made["dweight"]), events[0].T @ abs(d[0])
+    got, size = cuda.to_host(made["dweight"])[0], events[0].T @ abs(d[0])
     right = abs(got - events[0].T.astype(np.float64) @ d[0]) <= 2.0**-21 * size
     assert (right | (np.arange(9) == 7)).all()
     assert np.isnan(got[:, 7]).all()

@@ -51,8 +51,32 @@ def test_rows_that_fill_no_vectors_are_summed_to_the_bit_as_one_alone(outputs: i
         for i in np.flatnonzero(x[0, r]):
             dweight[i] = fused(x[0, r, i] if floats else 1, d[0, r], dweight[i])
     np.testing.assert_array_equal(out[0], expected)
-    cpu.linear_backward(given, active, d, sums, bias.copy(), False)
+    cpu.linear_backward(given, active, d, sums[None], bias[None].copy(), False)
     np.testing.assert_array_equal(sums, dweight)
+
+
+@pytest.mark.parametrize("floats", [True, False])
+@pytest.mark.parametrize(("batch", "parts", "cuts"), [(128, 2, [64]), (150, 2, [80]), (40, 3, [16, 32])])
+def test_parts_of_the_samples_are_summed_apart(batch: int, parts: int, cuts: list[int], floats: bool) -> None:
+    rng = np.random.default_rng(6)
+    steps, inputs, outputs = 3, 70, 75
+    made = [spikes(rng, batch, inputs) for _ in range(steps)]
+    x, active = (np.concatenate(arrays) for arrays in zip(*made, strict=True))
+    x, d = x.astype(np.float64), rng.standard_normal((steps, batch, outputs))
+    dweight, dbias = np.empty((parts, inputs, outputs)), np.empty((parts, outputs))
+    for times, add in enumerate((False, True), 1):
+        cpu.linear_backward(x if floats else None, active, d, dweight, dbias, add)
+        each = zip(np.split(x, cuts, axis=1), np.split(d, cuts, axis=1), strict=True)
+        for p, (of_x, of_d) in enumerate(each):
+            chosen = of_x if floats else of_x != 0
+            np.testing.assert_allclose(
+                dweight[p], times * np.einsum("tbi,tbo->io", chosen, of_d), rtol=1e-12, atol=1e-12
+            )
+            np.testing.assert_allclose(dbias[p], times * of_d.sum(axis=(0, 1)), rtol=1e-12, atol=1e-12)
+
+
+def test_halves_of_the_samples_are_those_of_two_threads() -> None:
+    assert [cpu.num_parts(batch) for batch in (1, 127, 128, 5000)] == [1, 1, 2, 2]
 
 
 def fused(x: float, y: np.ndarray, z: np.ndarray) -> np.ndarray:

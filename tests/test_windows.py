@@ -3,6 +3,7 @@
 import tracemalloc
 from collections.abc import Callable
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 import snnumba as snn
 from snnumba import datasets, optim
 from snnumba import functional as SF
+from snnumba.kernels import cpu
 
 INPUTS, HIDDEN, STEPS, BATCH = 12, 21, 7, 19  # more than one block of samples
 
@@ -135,6 +137,22 @@ def test_threads_do_not_change_a_bit_of_windows(name: str) -> None:
         snn.set_num_threads(before)
     for other in made[1:]:
         assert_same_bits(other, made[0])
+
+
+@pytest.mark.parametrize(
+    "name", ["linear feedback", "neurons after neurons, resets", "layers of the user's as feedback"]
+)
+def test_windows_give_the_same_bits_where_parts_of_the_samples_are_summed_apart(name: str) -> None:
+    x, up = numbers(NETS[name], False, "spk")
+    whole = ran(NETS[name], x, up, None)
+    with patch.object(cpu, "num_parts", return_value=2) as num_parts:
+        expected = ran(NETS[name], x, up, None)
+        assert num_parts.called == (name != "layers of the user's as feedback")  # a run a step
+        for every in (1, 3, STEPS):
+            assert_same_bits(ran(NETS[name], x, up, every), expected)
+    for ours, theirs in zip(expected, whole, strict=True):
+        np.testing.assert_array_equal(ours[0], theirs[0])
+        np.testing.assert_allclose(ours[3], theirs[3], rtol=1e-5, atol=1e-5 * abs(theirs[3]).max())
 
 
 @pytest.mark.compiled

@@ -26,7 +26,8 @@ def linear(bits: bool, steps: int, batch: int, inputs: int, outputs: int, share:
         return source() | given
 
     def backward(kernels: ModuleType) -> Arguments:
-        made = {"dweight": empty(inputs, outputs), "dbias": empty(outputs), "add": False}
+        parts = kernels.num_parts(batch) if bits else 1
+        made = {"dweight": empty(parts, inputs, outputs), "dbias": empty(parts, outputs), "add": False}
         return source() | {"d": noise(steps, batch, outputs)} | made
 
     def back(kernels: ModuleType) -> Arguments:

@@ -124,6 +124,7 @@ class Layer(Watched):
     in_shape: tuple[int, ...] | None = None  # of a sample, where the layer takes but one
     _window = Window()  # of the pass that the layer is at
     _start: tuple[Array | None, ...] = ()  # the state that the next run over time begins at; (): rest
+    _stepped = False  # whether each step is a run of its own, as inside feedback
     training = True  # whether a layer that differs while it is trained, such as Dropout, is being trained
 
     def __init__(self, dtype: npt.DTypeLike | None = None, seed: int | None = None) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 
 from .base import Array, Layer, Spikes
 from .correlation import Correlation
-from .linear import uniform
+from .linear import finish_product, learn_product, uniform
 from .neurons import Neurons
 from .spiking import Spiking
 
@@ -119,10 +119,11 @@ class LinearFeedback(Feedback):
         return layer._tape["transposed"], None, None
 
     def learn(self, layer: Neurons, add: bool) -> None:
-        dweight, dbias = (layer._parameters[f"recurrent.{name}"].gradient for name in ("weight", "bias"))
-        for spk, bits, d in _fed_back(layer):
-            layer._kernels.linear_backward(spk, bits, d, dweight, dbias, add)
-            add = True
+        for k, (spk, bits, d) in enumerate(_fed_back(layer)):
+            learn_product(layer, "recurrent.", spk, bits, d, True, add or k > 0)
+
+    def finish(self, layer: Neurons, add: bool) -> None:
+        finish_product(layer, "recurrent.")
 
 
 class Conv2dFeedback(Feedback):
@@ -191,6 +192,8 @@ class LayerFeedback(Feedback):
         self.names = ("recurrent",) if single else tuple(f"recurrent.{k}" for k in range(len(layers)))
         for layer in layers:
             layer._in_net = True
+            for part in layer._all():
+                part._stepped = True
         for layer in self._spiking():
             layer._chained = True
 

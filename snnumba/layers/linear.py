@@ -7,13 +7,43 @@ import numpy as np
 import numpy.typing as npt
 
 from ..checks import check_flag
-from .base import Array, Spikes, Stateless, check_size
+from .base import Array, Layer, Spikes, Stateless, check_size
 
 
 def uniform(rng: np.random.Generator, shape: tuple[int, ...], fan_in: int) -> Array:
     """Draw from U(-k, k), k = 1/sqrt(fan_in), torch's initialisation of weights and biases alike."""
     k = 1 / math.sqrt(fan_in)
     return rng.uniform(-k, k, shape)
+
+
+def learn_product(layer: Layer, prefix: str, x: Array | None, bits: Array, d: Array, spikes: bool, add: bool) -> None:
+    """The gradients of `<prefix>weight` and, if there is one, bias: eqs. (2) and (3) of kernels/cpu/dense.py.
+
+    They are written in full, or added. Where spikes of many samples are summed in parts, that is done to those sums,
+    in the layer's tape, and finish_product makes the gradients of them.
+    """
+    kernels, work, tape = layer._kernels, layer._work, layer._tape
+    weight, bias = layer._parameters[f"{prefix}weight"], layer._parameters.get(f"{prefix}bias")
+    inputs, outputs = weight.value.shape
+    dweight: Any = weight.gradient
+    dbias: Any = work.empty("unused", (outputs,), layer.dtype) if bias is None else bias.gradient
+    parts = kernels.num_parts(d.shape[1]) if spikes and not layer._stepped else 1
+    if parts > 1:
+        if not add:
+            tape.pop("dweight", None)
+            tape.pop("dbias", None)
+            tape["dweight"] = work.empty("dweight", (parts, inputs * outputs), layer.dtype)
+            tape["dbias"] = work.empty("dbias", (parts, outputs), layer.dtype)
+        dweight, dbias = tape["dweight"], tape["dbias"]
+    kernels.linear_backward(x, bits, d, dweight.reshape(parts, inputs, outputs), dbias.reshape(parts, outputs), add)
+
+
+def finish_product(layer: Layer, prefix: str) -> None:
+    """The gradients, where learn_product left sums of parts of the samples."""
+    for name in ("weight", "bias"):
+        parameter, sums = layer._parameters.get(prefix + name), layer._tape.get(f"d{name}")
+        if sums is not None and parameter is not None and parameter.gradient is not None:
+            layer._kernels.sum_blocks(sums, parameter.gradient.reshape(-1), False)
 
 
 class Linear(Stateless):
@@ -105,12 +135,11 @@ class Linear(Stateless):
         return dx
 
     def _learn_weights(self, add: bool = False) -> None:
-        dweight = self._parameters["weight"].gradient
-        if self.bias:
-            dbias = self._parameters["bias"].gradient
-        else:
-            dbias = self._work.empty("dbias", (self.out_features,), self.dtype)
-        self._kernels.linear_backward(self._tape["x"], self._tape["active"], self._tape["dy"], dweight, dbias, add)
+        x = self._tape["x"]
+        learn_product(self, "", x, self._tape["active"], self._tape["dy"], x is None, add)
+
+    def _finish_back(self, add: bool = False) -> None:
+        finish_product(self, "")
 
     def _bias(self) -> Array:
         """The bias, or zeros in its place."""

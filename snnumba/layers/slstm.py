@@ -352,9 +352,11 @@ class SLSTM(Spiking):
 
     def _learn_weights(self, add: bool = False) -> None:
         tape, work = self._tape, self._work
-        weights = [self._parameters[f"lstm_cell.{name}"].gradient for name in ("weight_ih", "weight_hh")]
-        unused = work.empty("dbias", (4 * self.hidden_size,), self.dtype)
-        dbias = self._parameters["lstm_cell.bias_ih"].gradient if self.bias else unused
+        gradients: list[Any] = [self._parameters[f"lstm_cell.{name}"].gradient for name in ("weight_ih", "weight_hh")]
+        weights = [gradient.reshape(1, *gradient.shape) for gradient in gradients]  # of one part of the samples
+        unused = work.empty("dbias", (1, 4 * self.hidden_size), self.dtype)
+        bias: Any = self._parameters["lstm_cell.bias_ih"].gradient if self.bias else unused
+        dbias = bias.reshape(unused.shape)
         learn = self._kernels.linear_backward
         if not tape["still"]:
             learn(tape["x"], tape["active"], tape["dcurrent"], weights[0], dbias, add)

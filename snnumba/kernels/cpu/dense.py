@@ -95,25 +95,43 @@ def add_up(near, count, c, out, add):
         store_part(out, c, o0, n - c)
 
 
-@kernel(lambda x, active, d, dweight, *_: dweight.shape[0], grain=4)
+def num_parts(batch: int) -> int:
+    """Into how many parts linear_backward is to cut samples that spiked.
+
+    Halves are what each of two threads has made in the steps over samples. Then neither has to fetch what the other
+    made, which would take it longer than the sums; but it wants 64 samples of a step in a part.
+    """
+    return 2 if batch >= 2 * 64 else 1
+
+
+@kernel(lambda x, active, d, dweight, *_: dweight.shape[0] * dweight.shape[1], grain=4)
 def linear_backward(begin, end, x, active, d, dweight, dbias, add):
-    """Eqs. (2) and (3); an item is an input.
+    """Eqs. (2) and (3) for each of P parts of the samples; an item is an input of a part.
 
     Parameters
     ----------
     x, active : as in linear_forward
     d : (T, B, O) float
-    dweight, dbias : (I, O), (O,) float        added to if add, else written in full
+    dweight, dbias : (P, I, O), (P, O) float        added to if add, else written in full
     """
-    inputs, n = dweight.shape
-    rows = d.shape[0] * d.shape[1]
-    if not add:
-        dweight[begin:end] = 0
-    marks, ds = active.reshape(rows, active.shape[2]), d.reshape(rows, n)
-    if x is None:
-        add_products(None, marks, ds, begin, end, dweight, dbias, add)
-    else:
-        add_products(x.reshape(rows, inputs), marks, ds, begin, end, dweight, dbias, add)
+    (steps, batch, n), (parts, inputs, _) = d.shape, dweight.shape
+    if parts == 1:
+        steps, batch = 1, steps * batch  # rows (t, b) that lie one after the other
+    marks, ds = active.reshape(steps, batch, active.shape[2]), d.reshape(steps, batch, n)
+    samples = -(-batch // (parts * BLOCK)) * BLOCK  # of a part: those of a thread of so many
+    for p in range(parts):
+        first, after = max(begin - p * inputs, 0), min(end - p * inputs, inputs)
+        if first >= after:
+            continue
+        if not add:
+            dweight[p, first:after] = 0
+        low, high = p * samples, min((p + 1) * samples, batch)
+        for t in range(steps - 1, -1, -1):
+            rows, sums, more = (marks[t, low:high], ds[t, low:high]), (dweight[p], dbias[p]), add or t < steps - 1
+            if x is None:
+                add_products(None, *rows, first, after, *sums, more)
+            else:
+                add_products(x.reshape(steps, batch, inputs)[t, low:high], *rows, first, after, *sums, more)
 
 
 @part
@@ -235,6 +253,7 @@ __all__ = [
     "linear_backward",
     "linear_backward_input",
     "linear_forward",
+    "num_parts",
     "sum_over_time",
     "transpose",
 ]

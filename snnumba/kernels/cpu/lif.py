@@ -34,7 +34,7 @@ from ._lif import (
 from .bits import add_all_rows, add_chosen, add_rows, keep_nonzero, pack_above, pack_nonzero
 from .conv import NO_BITS, correlate_sample
 from .dense import BLOCK, product
-from .vector import add, claim, lanes, load_part, store_part
+from .vector import add, lanes, load_part, store_part
 
 ATAN, SUBTRACT, WANTED, MORE = rules.ATAN, rules.SUBTRACT, rules.WANTED, rules.MORE
 lif_through_leak, nearest = rules.lif_through_leak, rules.nearest
@@ -276,9 +276,6 @@ def lif_backward(
                         add_fed_back(spk0, spk, dcurrent[t, r], t, r, dweight[block])
             if weight is not None and (t > 0 or initial):
                 if weight.ndim == 2:
-                    earlier = max(t - 1, 0) * batch  # other threads have read it, for (12): it comes back meanwhile
-                    for at in range((earlier + first) * n, (earlier + last) * n, lanes(ds)):
-                        claim(ds, at)
                     product(dcurrent[t], weight, dspk0, first, last)
                 elif weight.ndim > 2:
                     for r in range(first, last):

@@ -14,6 +14,7 @@ from .dense import (
     linear_backward,
     linear_backward_input,
     linear_forward,
+    num_parts,
     sum_over_time,
     transpose,
 )
@@ -111,6 +112,7 @@ __all__ = [
     "max_pool_forward",
     "max_pool_spikes",
     "next_call",
+    "num_parts",
     "num_words",
     "one_to_one_backward",
     "outputs_first",

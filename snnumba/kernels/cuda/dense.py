@@ -48,6 +48,11 @@ ENOUGH = 128  # small tiles, or parts of them, to keep a device busy
 LEAST_SMALL = 1024  # terms of a part of a small tile
 
 
+def num_parts(batch):
+    """Into how many parts linear_backward is to cut samples that spiked: a plan cuts the terms itself."""
+    return 1
+
+
 class Plan:
     """How a product (rows, columns) with so many terms is cut: kernels, grid, parts of each tile, terms of a part."""
 
@@ -151,9 +156,9 @@ def _linear(large):
         ----------
         x, active : as in linear_forward
         d : (T, B, O) float
-        dweight, dbias : (I, O), (O,) float        added to if add, else written in full
+        dweight, dbias : (1, I, O), (1, O) float        added to if add, else written in full
         """
-        x, active, d = flat(x), flat(active), flat(d)
+        x, active, d, dweight, dbias = flat(x), flat(active), flat(d), flat(dweight), dbias.reshape(-1)
         inputs, columns = dweight.shape
         plan = Plan(BITS if x is None else large, inputs, columns, d.shape[0], d.dtype)
         bits = plan.kernels is BITS
@@ -253,6 +258,7 @@ __all__ = [
     "linear_backward",
     "linear_backward_input",
     "linear_forward",
+    "num_parts",
     "sum_over_time",
     "transpose",
 ]
