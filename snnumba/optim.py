@@ -99,7 +99,8 @@ class Optimizer(_Configured):
             self._row = np.zeros(len(factors), self.net.dtype)
             self._factors_there = self._kernels.from_host(self._row)
         self._row[:] = factors
-        self._kernels.write(self._row, self._factors_there)
+        if self._factors_there is not self._row:
+            self._kernels.write(self._row, self._factors_there)
         self._update(self._factors_there)
 
     def _follow(self) -> None:

@@ -28,10 +28,12 @@ def check_labels(name: str, labels: npt.ArrayLike, batch: int, classes: int) -> 
         raise TypeError(f"{name} must be integers; got {array.dtype}")
     if array.shape != (batch,):
         raise ValueError(f"{name} must be ({batch},), one per sample; got {array.shape}")
-    if array.min() < 0 or array.max() >= classes:
+    ready = array.dtype == np.int64 and array.flags.carray
+    checked = array if ready else np.require(array, np.int64, ["C", "A", "W"])
+    if np.maximum.reduce(checked.view(np.uint64)) >= classes:  # or negative
         wrong = int(np.flatnonzero((array < 0) | (array >= classes))[0])
         raise ValueError(f"{name} must lie in [0, {classes}), the classes; {name}[{wrong}] is {array[wrong]}")
-    return np.require(array, np.int64, ["C", "A", "W"])
+    return checked
 
 
 def check_numbers(name: str, x: npt.ArrayLike, *shapes: tuple[int, ...]) -> Array:

@@ -237,7 +237,7 @@ class Program:
     def move(self, inputs: Sequence[npt.NDArray[Any]]) -> None:
         """Let arrays, of the same shapes and types, take their place."""
         for x, places in zip(inputs, self._places, strict=True):
-            begin = x.ctypes.data
+            begin = ctypes.addressof(ctypes.c_char.from_buffer(x))  # type: ignore[arg-type]  # sooner than x.ctypes
             for word, offset in places:
                 self._memory[word] = begin + offset
 

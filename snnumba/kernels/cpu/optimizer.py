@@ -11,7 +11,7 @@ from .vector import claim, lanes
 
 adam_rule, sgd_rule, clamp_rule, norm_factor = rules.adam, rules.sgd, rules.clamp, rules.norm_factor
 
-GRAIN = 1 << 14  # numbers, at least, that are worth waking a thread for
+GRAIN = 1 << 12  # numbers, at least, that are worth a second thread
 AHEAD = 512  # numbers: while so many parameters change, the next are fetched from threads that have read them,
 CACHED = 1 << 20  # if there are no more than caches hold: from memory they come by themselves
 
