@@ -231,7 +231,13 @@ def dense_case(kernel: str, rng: np.random.Generator, sizes: tuple[int, ...], bi
     gradients = {"dweight": empty(1, inputs, outputs), "dbias": empty(1, outputs)}
     given = {
         "find_active": {"x": x, "active": empty(*packed(x).shape, dtype=np.uint64)},
-        "linear_forward": {**source, "weight": weight, "bias": dyadic(rng, (outputs,)), "out": empty(*d.shape)},
+        "linear_forward": {
+            **source,
+            "weight": weight,
+            "bias": dyadic(rng, (outputs,)),
+            "parts": None,
+            "out": empty(*d.shape),
+        },
         "linear_backward": {**source, "d": d, **gradients, "add": False},
         "linear_backward_input": {"d": d, "weight": weight.T.copy(), "dx": empty(*x.shape)},
         "sum_over_time": {"d": d, "out": empty(batch, outputs), "add": False},

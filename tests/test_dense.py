@@ -4,6 +4,7 @@ import numba
 import numpy as np
 import pytest
 
+import snnumba as snn
 from snnumba.kernels import cpu
 from snnumba.kernels.cpu import bits, dense
 
@@ -40,7 +41,7 @@ def test_rows_that_fill_no_vectors_are_summed_to_the_bit_as_one_alone(outputs: i
     x[0, 3], active[0, 3] = 0, 0  # a sample without spikes keeps the bias, its sign too
     x, given = x.astype(np.float32), x.astype(np.float32) if floats else None
     out = np.empty((1, rows, outputs), np.float32)
-    cpu.linear_forward(given, active, weight, bias, out)
+    cpu.linear_forward(given, active, weight, bias, None, out)
     np.testing.assert_array_equal(np.signbit(out[0, 3]), True)
     expected = np.tile(bias, (rows, 1))
     dweight, sums = np.zeros_like(weight), np.empty_like(weight)
@@ -75,6 +76,33 @@ def test_parts_of_the_samples_are_summed_apart(batch: int, parts: int, cuts: lis
             np.testing.assert_allclose(dbias[p], times * of_d.sum(axis=(0, 1)), rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize("floats", [True, False])
+@pytest.mark.parametrize(("rows", "outputs"), [(5, 150), (21, 75), (21, 128), (300, 16)])
+def test_parts_of_the_inputs_are_added(rows: int, outputs: int, floats: bool) -> None:
+    rng = np.random.default_rng(7)
+    inputs, half = 150, 76
+    weight, bias = rng.standard_normal((inputs, outputs)), rng.standard_normal(outputs)
+    x, active = spikes(rng, rows, inputs)
+    first, second = x * (np.arange(inputs) < half), x * (np.arange(inputs) >= half)
+    expected = []
+    for some, start in ((first, bias), (second, np.zeros(outputs))):
+        cpu.find_active(some, marks := np.empty_like(active))
+        cpu.linear_forward(some if floats else None, marks, weight, start, None, made := np.empty((1, rows, outputs)))
+        expected.append(made)
+    out, parts, before = np.empty((1, rows, outputs)), np.empty((2, 1, rows, outputs)), snn.get_num_threads()
+    try:
+        for threads in (1, 2, 3):
+            snn.set_num_threads(threads)
+            cpu.linear_forward(x if floats else None, active, weight, bias, parts, out)
+            np.testing.assert_array_equal(out, expected[0] + expected[1])
+    finally:
+        snn.set_num_threads(before)
+
+
+def test_halves_of_the_inputs_are_those_whose_weights_a_thread_changes() -> None:
+    assert [cpu.num_input_parts(*shape) for shape in ((784, 10), (784, 83), (784, 84), (128, 1024))] == [1, 1, 2, 2]
+
+
 def test_halves_of_the_samples_are_those_of_two_threads() -> None:
     assert [cpu.num_parts(batch) for batch in (1, 127, 128, 5000)] == [1, 1, 2, 2]
 
@@ -93,10 +121,10 @@ def test_many_rows_add_what_each_does_alone(floats: bool) -> None:
     x, active = spikes(rng, rows, inputs)
     together, alone = np.empty((2, 1, rows, outputs))
     given = x if floats else None
-    cpu.linear_forward(given, active, weight, bias, together)
+    cpu.linear_forward(given, active, weight, bias, None, together)
     for r in range(rows):
         one = slice(r, r + 1)
-        cpu.linear_forward(x[:, one] if floats else None, active[:, one], weight, bias, alone[:, one])
+        cpu.linear_forward(x[:, one] if floats else None, active[:, one], weight, bias, None, alone[:, one])
     np.testing.assert_array_equal(together, alone)
     np.testing.assert_allclose(together[0], (x[0] if floats else x[0] != 0) @ weight + bias, rtol=1e-10, atol=1e-10)
 

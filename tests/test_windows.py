@@ -3,7 +3,7 @@
 import tracemalloc
 from collections.abc import Callable
 from typing import Any
-from unittest.mock import patch
+from unittest.mock import Mock, patch
 
 import numpy as np
 import pytest
@@ -139,17 +139,25 @@ def test_threads_do_not_change_a_bit_of_windows(name: str) -> None:
         assert_same_bits(other, made[0])
 
 
+@pytest.mark.parametrize("timed", [False, True])
 @pytest.mark.parametrize(
     "name", ["linear feedback", "neurons after neurons, resets", "layers of the user's as feedback"]
 )
-def test_windows_give_the_same_bits_where_parts_of_the_samples_are_summed_apart(name: str) -> None:
-    x, up = numbers(NETS[name], False, "spk")
+def test_windows_give_the_same_bits_where_samples_and_inputs_are_summed_in_parts(name: str, timed: bool) -> None:
+    x, up = numbers(NETS[name], timed, "spk")
     whole = ran(NETS[name], x, up, None)
-    with patch.object(cpu, "num_parts", return_value=2) as num_parts:
+    halves = {"num_parts": Mock(return_value=2), "num_input_parts": Mock(return_value=2)}
+    with patch.multiple(cpu, **halves):
         expected = ran(NETS[name], x, up, None)
-        assert num_parts.called == (name != "layers of the user's as feedback")  # a run a step
+        assert halves["num_parts"].called == (name != "layers of the user's as feedback")  # a run a step
+        assert halves["num_input_parts"].called == (not timed and "Linear" in str(NETS[name]()[0]))
         for every in (1, 3, STEPS):
             assert_same_bits(ran(NETS[name], x, up, every), expected)
+        net = snn.Network(*NETS[name](), num_steps=STEPS, seed=0).eval()
+        together = net.forward(x, record="membrane").copy()
+        for b in (0, BATCH - 1):
+            alone = net.forward(x[:, [b]] if timed else x[[b]], record="membrane")
+            np.testing.assert_array_equal(together[:, [b]], alone)
     for ours, theirs in zip(expected, whole, strict=True):
         np.testing.assert_array_equal(ours[0], theirs[0])
         np.testing.assert_allclose(ours[3], theirs[3], rtol=1e-5, atol=1e-5 * abs(theirs[3]).max())

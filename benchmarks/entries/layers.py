@@ -22,8 +22,10 @@ def linear(bits: bool, steps: int, batch: int, inputs: int, outputs: int, share:
         return {"x": None if bits else x * noise(*x.shape, mean=0.5, std=0.1), "active": packed(x)}
 
     def forward(kernels: ModuleType) -> Arguments:
-        given = {"weight": noise(inputs, outputs), "bias": noise(outputs), "out": empty(steps, batch, outputs)}
-        return source() | given
+        count = kernels.num_input_parts(inputs, outputs) if steps == 1 and not bits else 1
+        parts = empty(count, steps, batch, outputs) if count > 1 else None
+        given = {"weight": noise(inputs, outputs), "bias": noise(outputs), "parts": parts}
+        return source() | given | {"out": empty(steps, batch, outputs)}
 
     def backward(kernels: ModuleType) -> Arguments:
         parts = kernels.num_parts(batch) if bits else 1

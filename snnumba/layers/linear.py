@@ -117,7 +117,11 @@ class Linear(Stateless):
             self._kernels.find_active(x, active)
         self._tape = {"x": None if isinstance(x, Spikes) else x, "active": active}
         y = self._work.empty("y", (*active.shape[:2], self.out_features), self.dtype)
-        self._kernels.linear_forward(self._tape["x"], active, self._parameters["weight"].value, self._bias(), y)
+        still = len(active) == 1 and (self._window.still or not (self._window.longest or self._stepped))
+        cut = still and not isinstance(x, Spikes)
+        count = self._kernels.num_input_parts(self.in_features, self.out_features) if cut else 1
+        parts = self._work.empty("parts", (count, *y.shape), self.dtype) if count > 1 else None
+        self._kernels.linear_forward(self._tape["x"], active, self._parameters["weight"].value, self._bias(), parts, y)
         return y
 
     def _prepare_back(self, input_gradient: bool) -> None:

@@ -277,7 +277,7 @@ class SLSTM(Spiking):
             "still": len(active) < steps or self._window.still,
         }
         tape = self._tape
-        kernels.linear_forward(tape["x"], active, self._parameters["lstm_cell.weight_ih"].value, bias, current)
+        kernels.linear_forward(tape["x"], active, self._parameters["lstm_cell.weight_ih"].value, bias, None, current)
         kernels.lstm_forward(
             current,
             self._parameters["lstm_cell.weight_hh"].value,

@@ -204,6 +204,10 @@ class Team:
             if mine.recording is None:
                 mine.program.clear()
 
+    def wait(self) -> None:
+        """Inside together(): let no kernel that is called from now on begin before all until now are done."""
+        self._mine.program.wait()
+
     def call(self, write: Callable[..., int], items: int, grain: int, args: tuple[Any, ...]) -> None:
         """Run a kernel, see Program.append, now or, inside together(), at its end."""
         mine = self._mine

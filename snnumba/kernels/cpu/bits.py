@@ -33,8 +33,10 @@ from .vector import (
 
 ONE = np.uint64(1)
 ZERO = np.uint64(0)
+FULL = ~ZERO
 NEAR = 64 * 64  # numbers of 64 rows: four vectors of float32 each
 FAR = 1 << 16  # numbers of a table that the second cache does not hold beside all else
+MANY = 256  # rows whose words are gathered at a time
 ENOUGH = 16  # rows to be worth bringing parts of a table near
 
 
@@ -184,8 +186,19 @@ def copy_row(x, out):
 
 
 @part
-def add_rows(bits, x, table, out, n):
-    """out += sum_i x[i] table[i] over the elements i that the bits choose, in order; x None: all are 1.
+def within(w, begin, end):
+    """The bits of word w that stand for elements [begin, end)."""
+    word = FULL
+    if begin > 64 * w:
+        word = word << np.uint64(begin - 64 * w)
+    if end < 64 * w + 64:
+        word = word & (FULL >> np.uint64(64 * w + 64 - end))
+    return word
+
+
+@part
+def add_rows(bits, x, table, begin, end, out, n):
+    """out += sum_i x[i] table[i] over the elements i of [begin, end) that bits choose, in order; x None: all are 1.
 
     For the first n columns: eight vectors of out, 128 float32, are in registers at a time, then one.
     """
@@ -195,8 +208,8 @@ def add_rows(bits, x, table, out, n):
         c4, c5, c6, c7 = c + 4 * width, c + 5 * width, c + 6 * width, c + 7 * width
         o0, o1, o2, o3 = load(out, c), load(out, c1), load(out, c2), load(out, c3)
         o4, o5, o6, o7 = load(out, c4), load(out, c5), load(out, c6), load(out, c7)
-        for w in range(bits.shape[0]):
-            word = bits[w]
+        for w in range(begin // 64, -(-end // 64)):
+            word = bits[w] & within(w, begin, end)
             while word != 0:
                 i = 64 * w + lowest(word)
                 word = without_lowest(word)
@@ -215,8 +228,8 @@ def add_rows(bits, x, table, out, n):
         c += 8 * width
     while c < n:
         o0 = load_part(out, c, n - c)
-        for w in range(bits.shape[0]):
-            word = bits[w]
+        for w in range(begin // 64, -(-end // 64)):
+            word = bits[w] & within(w, begin, end)
             while word != 0:
                 i = 64 * w + lowest(word)
                 word = without_lowest(word)
@@ -227,48 +240,53 @@ def add_rows(bits, x, table, out, n):
 
 
 @part
-def bring_near(table, first, step, count, c, near):
-    """Copy rows first, first + step, ... of a table, count of them, to where they stay in the first cache.
+def bring_near(table, first, step, begin, end, c, near):
+    """Copy rows first + step r of a table, r from begin to end, 64 at most, to where they stay in the first cache.
 
-    Four vectors of each from column c on, one row after the other, or one, cut, where fewer are left: then row 64 is
-    of what changes no sum, -0.
+    Four vectors of each from column c on, at 4 r vectors; or one, cut, at r vectors, where fewer are left: then row 64
+    is of what changes no sum, -0.
     """
     n, width = table.shape[1], lanes(near)
     if c + 4 * width <= n:
         c1, c2, c3 = c + width, c + 2 * width, c + 3 * width
-        for r in range(count):
+        for r in range(begin, end):
             row = table[first + step * r]
             store4(near, 4 * width * r, width, load(row, c), load(row, c1), load(row, c2), load(row, c3))
     else:
-        for r in range(count):
+        for r in range(begin, end):
             store(near, width * r, load_part(table[first + step * r], c, n - c))
         store(near, width * 64, filled(near, near.dtype.type(-0.0)))
 
 
 @part
-def add_all_rows(bits, x, table, out):
-    """out[r] += sum_i x[r, i] table[i] over the elements i that bits[r] choose, in order; x None: all are 1.
+def add_all_rows(bits, x, table, begin, end, out):
+    """out[r] += sum_i x[r, i] table[i] over elements i of [begin, end) that bits[r] choose, in order; x None: all 1.
 
     For columns that fill no eight vectors, and all of a large table, all rows r take of 64 rows before they go on to
     the next.
     """
     rows, n = out.shape
-    near, width = room_for(table[0], NEAR), lanes(table[0])
+    words, near, width = room_for(bits[0], MANY), room_for(table[0], NEAR), lanes(table[0])
     c = n if rows < ENOUGH else n - n % (8 * width) if table.size < FAR else 0
     for r in range(rows if c > 0 else 0):
         if x is None:
-            add_rows(bits[r], None, table, out[r], c)
+            add_rows(bits[r], None, table, begin, end, out[r], c)
         else:
-            add_rows(bits[r], x[r], table, out[r], c)
+            add_rows(bits[r], x[r], table, begin, end, out[r], c)
     while c < n:
         wide = c + 4 * width <= n
-        for w in range(bits.shape[1]):
-            base = 64 * w
-            bring_near(table, base, 1, min(64, table.shape[0] - base), c, near)
-            if x is None:
-                add_words(None, bits[:, w], 0, 0, 0, rows, near, c, out)
-            else:
-                add_words(x[:, ::-1].T, bits[:, w], table.shape[0] - 1 - base, 0, 0, rows, near, c, out)
+        for w in range(begin // 64, -(-end // 64)):
+            first, some = 64 * w, within(w, begin, end)
+            bring_near(table, first, 1, max(begin - first, 0), min(end - first, 64), c, near)
+            for low in range(0, rows, MANY):
+                high = min(low + MANY, rows)
+                for r in range(low, high):
+                    words[r - low] = bits[r, w] & some
+                if x is None:
+                    add_words(None, words, 0, 0, 0, high - low, near, c, out[low:high])
+                else:
+                    turned = x[low:high, ::-1].T
+                    add_words(turned, words, table.shape[0] - 1 - first, 0, 0, high - low, near, c, out[low:high])
         c += 4 * width if wide else width
 
 

@@ -14,12 +14,25 @@ steps, the last window first, each added to what is there, are then the same to 
 
 from . import vector
 from ._compile import kernel, part
-from .bits import NEAR, ZERO, add_all_rows, add_words, bring_near, copy_row, pack_nonzero, store4, turn
+from ._threads import team
+from .bits import (
+    FAR,
+    NEAR,
+    ZERO,
+    add_all_rows,
+    add_words,
+    bring_near,
+    copy_row,
+    pack_nonzero,
+    store4,
+    turn,
+)
 from .tile import turn_square
 from .vector import fused, lanes, load, load_part, room_for, store_part, zero
 
 BLOCK = 16
 plus = vector.add  # `add` is a kernel here
+GRAIN = 4  # inputs: so many rows of W take a step together
 UNCACHED = 1 << 20  # numbers of a matrix that are more than the caches hold beside all else
 
 
@@ -31,8 +44,56 @@ def find_active(begin, end, x, active):
             pack_nonzero(x[t, b], active[t, b])
 
 
+@part
+def add_to_rows(x, active, weight, begin, end, first, after, out):
+    """out[t, b] += x[t, b] W for samples [begin, end), over inputs [first, after); see linear_forward."""
+    for t in range(active.shape[0]):
+        if x is None:
+            add_all_rows(active[t, begin:end], None, weight, first, after, out[t, begin:end])
+        else:
+            add_all_rows(active[t, begin:end], x[t, begin:end], weight, first, after, out[t, begin:end])
+
+
 @kernel(lambda x, active, *_: active.shape[1], grain=BLOCK)
-def linear_forward(begin, end, x, active, weight, bias, out):
+def forward_samples(begin, end, x, active, weight, bias, out):
+    """Eq. (1)."""
+    for t in range(active.shape[0]):
+        for b in range(begin, end):
+            copy_row(bias, out[t, b])
+    add_to_rows(x, active, weight, begin, end, 0, weight.shape[0], out)
+
+
+@kernel(lambda x, active, weight, bias, parts: parts.shape[0] * active.shape[1], grain=BLOCK)
+def forward_inputs(begin, end, x, active, weight, bias, parts):
+    """Eq. (1) for each of P parts of the inputs, the bias in the first; an item is a sample of one.
+
+    parts (P, T, B, O) float, written in full.
+    """
+    count, steps, batch, _ = parts.shape
+    inputs = weight.shape[0]
+    each = -(-inputs // (count * GRAIN)) * GRAIN  # as linear_backward's of so many threads
+    for p in range(count):
+        low, high = max(begin - p * batch, 0), min(end - p * batch, batch)
+        if low < high:
+            for t in range(steps):
+                if p == 0:
+                    for b in range(low, high):
+                        copy_row(bias, parts[p, t, b])
+                else:
+                    parts[p, t, low:high] = 0
+            add_to_rows(x, active, weight, low, high, p * each, min((p + 1) * each, inputs), parts[p])
+
+
+def num_input_parts(inputs: int, outputs: int) -> int:
+    """Into how many parts linear_forward is to cut the inputs of what is not a spike and constant in time.
+
+    Halves are what each of two threads makes the gradients of, and changes. Then only it reads these weights: what two
+    threads have read takes either long to change, and the other one to read again.
+    """
+    return 2 if inputs * outputs >= FAR else 1
+
+
+def linear_forward(x, active, weight, bias, parts, out):
     """Eq. (1).
 
     Parameters
@@ -40,15 +101,16 @@ def linear_forward(begin, end, x, active, weight, bias, out):
     x : (T, B, I) float, or None if it is 1 where active
     active : (T, B, ceil(I/64)) uint64         where x is not zero: spikes, or what find_active found
     weight, bias : (I, O), (O,) float
+    parts : None or (2, T, B, O) float         to work in, where inputs are to be cut
     out : (T, B, O) float                      written in full
     """
-    for t in range(active.shape[0]):
-        for b in range(begin, end):
-            copy_row(bias, out[t, b])
-        if x is None:
-            add_all_rows(active[t, begin:end], None, weight, out[t, begin:end])
-        else:
-            add_all_rows(active[t, begin:end], x[t, begin:end], weight, out[t, begin:end])
+    if parts is None:
+        forward_samples(x, active, weight, bias, out)
+    else:
+        team.wait()
+        forward_inputs(x, active, weight, bias, parts)
+        team.wait()
+        add(parts[0], parts[1], out)
 
 
 @part
@@ -64,7 +126,7 @@ def add_products(x, active, d, begin, end, dweight, dbias, add):
         count = min(64, last + 1)
         c = 0
         while c < n:
-            bring_near(d, last, -1, count, c, near)
+            bring_near(d, last, -1, 0, count, c, near)
             if begin * n <= c * inputs < end * n:
                 add_up(near, count, c, dbias, add or last < d.shape[0] - 1)
             for base in range(begin // 64 * 64, end, 64):
@@ -104,7 +166,7 @@ def num_parts(batch: int) -> int:
     return 2 if batch >= 2 * 64 else 1
 
 
-@kernel(lambda x, active, d, dweight, *_: dweight.shape[0] * dweight.shape[1], grain=4)
+@kernel(lambda x, active, d, dweight, *_: dweight.shape[0] * dweight.shape[1], grain=GRAIN)
 def linear_backward(begin, end, x, active, d, dweight, dbias, add):
     """Eqs. (2) and (3) for each of P parts of the samples; an item is an input of a part.
 
@@ -182,7 +244,7 @@ def product(a, b, out, begin, end):
         else:
             for first in range(0, terms, 64):
                 count = min(64, terms - first)
-                bring_near(b, first, 1, count, c, near)
+                bring_near(b, first, 1, 0, count, c, near)
                 add_wide(a, first, near[: 4 * width * count].reshape(count, 4 * width), 0, out, begin, end, c)
         c += 4 * width
     while c < n:
@@ -253,6 +315,7 @@ __all__ = [
     "linear_backward",
     "linear_backward_input",
     "linear_forward",
+    "num_input_parts",
     "num_parts",
     "sum_over_time",
     "transpose",

@@ -48,6 +48,11 @@ ENOUGH = 128  # small tiles, or parts of them, to keep a device busy
 LEAST_SMALL = 1024  # terms of a part of a small tile
 
 
+def num_input_parts(inputs, outputs):
+    """Into how many parts linear_forward is to cut inputs."""
+    return 1
+
+
 def num_parts(batch):
     """Into how many parts linear_backward is to cut samples that spiked: a plan cuts the terms itself."""
     return 1
@@ -137,7 +142,7 @@ def product(x, active, weight, bias, out, large=LARGE):
 def _linear(large):
     """The products by these kernels for large tiles."""
 
-    def linear_forward(x, active, weight, bias, out):
+    def linear_forward(x, active, weight, bias, parts, out):
         """Eq. (1).
 
         Parameters
@@ -145,6 +150,7 @@ def _linear(large):
         x : (T, B, I) float, or None if it is 1 where active
         active : (T, B, ceil(I/64)) uint64         where x is not zero: spikes, or what find_active found
         weight, bias : (I, O), (O,) float
+        parts : None
         out : (T, B, O) float                      written in full
         """
         product(x, active, weight, bias, out, large)
@@ -258,6 +264,7 @@ __all__ = [
     "linear_backward",
     "linear_backward_input",
     "linear_forward",
+    "num_input_parts",
     "num_parts",
     "sum_over_time",
     "transpose",
