@@ -200,7 +200,7 @@ def test_tf32_products_round_their_factors_to_10_bits_and_sums_not() -> None:
         np.random.default_rng(k).normal(size=shape).astype(np.float32) for k, shape in ((1, (1, 9, 20)), (2, (20, 7)))
     )
     bits, bias, got = np.zeros((1, 9, 1), np.uint64), np.zeros(7, np.float32), np.empty((1, 9, 7), np.float32)
-    made = on_device({"x": x, "bits": bits, "weight": weight, "bias": bias, "got": got})
+    made = on_device({"x": x, "bits": bits, "weight": weight, "bias": bias, "parts": None, "got": got})
     with patch.object(dense, "MANY", 0), patch.object(dense, "MOSTLY", 10**9):
         tf32.linear_forward(*made.values())
     x, weight = (np.ldexp(np.round(np.ldexp(m, 11)), e - 11) for m, e in map(np.frexp, (x, weight)))
