@@ -186,21 +186,32 @@ def copy_row(x, out):
 
 
 @part
-def within(w, begin, end):
-    """The bits of word w that stand for elements [begin, end)."""
-    word = FULL
-    if begin > 64 * w:
-        word = word << np.uint64(begin - 64 * w)
-    if end < 64 * w + 64:
-        word = word & (FULL >> np.uint64(64 * w + 64 - end))
+def words_of(bits, between):
+    """The words that have elements of [begin, end), between = (begin, end), or all if it is None."""
+    if between is None:
+        return range(bits.shape[-1])
+    return range(between[0] // 64, -(-between[1] // 64))
+
+
+@part
+def within(word, w, between):
+    """Word w with its bits for elements of between alone, if it is not None."""
+    if between is None:
+        return word
+    before, after = between[0] - 64 * w, 64 * w + 64 - between[1]
+    if before > 0:
+        word = word & (FULL << np.uint64(before))
+    if after > 0:
+        word = word & (FULL >> np.uint64(after))
     return word
 
 
 @part
-def add_rows(bits, x, table, begin, end, out, n):
-    """out += sum_i x[i] table[i] over the elements i of [begin, end) that bits choose, in order; x None: all are 1.
+def add_rows(bits, x, table, between, out, n):
+    """out += sum_i x[i] table[i] over the elements i that the bits choose, in order; x None: all are 1.
 
-    For the first n columns: eight vectors of out, 128 float32, are in registers at a time, then one.
+    Of elements i in [begin, end) alone if between = (begin, end), not None, and for the first n columns: eight
+    vectors of out, 128 float32, are in registers at a time, then one.
     """
     c, width = 0, lanes(out)
     while c + 8 * width <= n:
@@ -208,8 +219,8 @@ def add_rows(bits, x, table, begin, end, out, n):
         c4, c5, c6, c7 = c + 4 * width, c + 5 * width, c + 6 * width, c + 7 * width
         o0, o1, o2, o3 = load(out, c), load(out, c1), load(out, c2), load(out, c3)
         o4, o5, o6, o7 = load(out, c4), load(out, c5), load(out, c6), load(out, c7)
-        for w in range(begin // 64, -(-end // 64)):
-            word = bits[w] & within(w, begin, end)
+        for w in words_of(bits, between):
+            word = within(bits[w], w, between)
             while word != 0:
                 i = 64 * w + lowest(word)
                 word = without_lowest(word)
@@ -228,8 +239,8 @@ def add_rows(bits, x, table, begin, end, out, n):
         c += 8 * width
     while c < n:
         o0 = load_part(out, c, n - c)
-        for w in range(begin // 64, -(-end // 64)):
-            word = bits[w] & within(w, begin, end)
+        for w in words_of(bits, between):
+            word = within(bits[w], w, between)
             while word != 0:
                 i = 64 * w + lowest(word)
                 word = without_lowest(word)
@@ -259,35 +270,48 @@ def bring_near(table, first, step, begin, end, c, near):
 
 
 @part
-def add_all_rows(bits, x, table, begin, end, out):
-    """out[r] += sum_i x[r, i] table[i] over elements i of [begin, end) that bits[r] choose, in order; x None: all 1.
+def add_all_rows(bits, x, table, between, out):
+    """out[r] += sum_i x[r, i] table[i] over the elements i that bits[r] choose, as add_rows does.
 
     For columns that fill no eight vectors, and all of a large table, all rows r take of 64 rows before they go on to
     the next.
     """
     rows, n = out.shape
-    words, near, width = room_for(bits[0], MANY), room_for(table[0], NEAR), lanes(table[0])
+    near, width = room_for(table[0], NEAR), lanes(table[0])
     c = n if rows < ENOUGH else n - n % (8 * width) if table.size < FAR else 0
     for r in range(rows if c > 0 else 0):
         if x is None:
-            add_rows(bits[r], None, table, begin, end, out[r], c)
+            add_rows(bits[r], None, table, between, out[r], c)
         else:
-            add_rows(bits[r], x[r], table, begin, end, out[r], c)
+            add_rows(bits[r], x[r], table, between, out[r], c)
     while c < n:
         wide = c + 4 * width <= n
-        for w in range(begin // 64, -(-end // 64)):
-            first, some = 64 * w, within(w, begin, end)
-            bring_near(table, first, 1, max(begin - first, 0), min(end - first, 64), c, near)
-            for low in range(0, rows, MANY):
-                high = min(low + MANY, rows)
-                for r in range(low, high):
-                    words[r - low] = bits[r, w] & some
-                if x is None:
-                    add_words(None, words, 0, 0, 0, high - low, near, c, out[low:high])
-                else:
-                    turned = x[low:high, ::-1].T
-                    add_words(turned, words, table.shape[0] - 1 - first, 0, 0, high - low, near, c, out[low:high])
+        for w in words_of(bits, between):
+            base = 64 * w
+            begin, end = (0, table.shape[0]) if between is None else between
+            bring_near(table, base, 1, max(begin - base, 0), min(end - base, 64), c, near)
+            if between is None:
+                add_near(x, bits[:, w], base, near, c, table.shape[0], out)
+            else:
+                words = room_for(bits[0], MANY)
+                for low in range(0, rows, MANY):
+                    some = slice(low, min(low + MANY, rows))
+                    for r in range(some.start, some.stop):
+                        words[r - low] = within(bits[r, w], w, between)
+                    if x is None:
+                        add_near(None, words, base, near, c, table.shape[0], out[some])
+                    else:
+                        add_near(x[some], words, base, near, c, table.shape[0], out[some])
         c += 4 * width if wide else width
+
+
+@part
+def add_near(x, words, base, near, c, inputs, out):
+    """add_all_rows for 64 elements i from `base` on, of `inputs`, whose rows bring_near left, and columns from c on."""
+    if x is None:
+        add_words(None, words, 0, 0, 0, out.shape[0], near, c, out)
+    else:
+        add_words(x[:, ::-1].T, words, inputs - 1 - base, 0, 0, out.shape[0], near, c, out)
 
 
 @part

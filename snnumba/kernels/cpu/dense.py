@@ -45,13 +45,13 @@ def find_active(begin, end, x, active):
 
 
 @part
-def add_to_rows(x, active, weight, begin, end, first, after, out):
-    """out[t, b] += x[t, b] W for samples [begin, end), over inputs [first, after); see linear_forward."""
+def add_to_rows(x, active, weight, begin, end, between, out):
+    """out[t, b] += x[t, b] W for samples [begin, end), over all inputs or those of `between`; see linear_forward."""
     for t in range(active.shape[0]):
         if x is None:
-            add_all_rows(active[t, begin:end], None, weight, first, after, out[t, begin:end])
+            add_all_rows(active[t, begin:end], None, weight, between, out[t, begin:end])
         else:
-            add_all_rows(active[t, begin:end], x[t, begin:end], weight, first, after, out[t, begin:end])
+            add_all_rows(active[t, begin:end], x[t, begin:end], weight, between, out[t, begin:end])
 
 
 @kernel(lambda x, active, *_: active.shape[1], grain=BLOCK)
@@ -60,7 +60,7 @@ def forward_samples(begin, end, x, active, weight, bias, out):
     for t in range(active.shape[0]):
         for b in range(begin, end):
             copy_row(bias, out[t, b])
-    add_to_rows(x, active, weight, begin, end, 0, weight.shape[0], out)
+    add_to_rows(x, active, weight, begin, end, None, out)
 
 
 @kernel(lambda x, active, weight, bias, parts: parts.shape[0] * active.shape[1], grain=BLOCK)
@@ -81,7 +81,7 @@ def forward_inputs(begin, end, x, active, weight, bias, parts):
                         copy_row(bias, parts[p, t, b])
                 else:
                     parts[p, t, low:high] = 0
-            add_to_rows(x, active, weight, low, high, p * each, min((p + 1) * each, inputs), parts[p])
+            add_to_rows(x, active, weight, low, high, (p * each, min((p + 1) * each, inputs)), parts[p])
 
 
 def num_input_parts(inputs: int, outputs: int) -> int:
