@@ -8,6 +8,10 @@
 Weights lie as (inputs, outputs), so that one active input adds one row. With pixels and spikes most inputs are zero:
 (1) and (2) are sums over the others, found by their bits (see bits.py). (4) is dense, BLOCK samples at a time.
 
+What one thread has written, another one fetches as slowly as it would sum it. So halves of the samples in (2), and of
+inputs that are constant in time in (1), are summed apart, each by the thread, of two, that has made or changes what is
+summed; the halves are the same on any number of threads, and so are the bits.
+
 Sums over time run from the last row (t, b) to the first, as the backward pass does: those of a run in windows of a few
 steps, the last window first, each added to what is there, are then the same to the bit.
 """
