@@ -16,7 +16,8 @@ from .tasks.classification import LOSSES
 from .training import fit
 from .training_step import Loss
 
-SAMPLES, STEPS, HIDDEN = 64, 10, 8  # batches are of half so many: of more than one thread would do
+SAMPLES, STEPS, HIDDEN = 256, 10, 8  # batches are of half so many: of as many as are summed in parts
+WIDE = 28, 128  # an image and a layer whose product is cut, too
 
 
 def warm_up(device: str = "cpu") -> None:
@@ -36,10 +37,11 @@ def warm_up(device: str = "cpu") -> None:
 
 
 def _jobs() -> Iterator[tuple[list[Layer], tuple[Samples, Samples], Loss]]:
-    images = Dataset(np.full((SAMPLES, 2, 2), 255, np.uint8), np.arange(SAMPLES) % 2)
-    for make, options in LOSSES.values():
-        neurons = (RLeaky(beta=0.9, linear_features=size) for size in (HIDDEN, 2))
-        layers = [Linear(4, HIDDEN), next(neurons), Linear(HIDDEN, 2), next(neurons)]
+    sizes = [WIDE] + [(2, HIDDEN)] * (len(LOSSES) - 1)
+    for (make, options), (side, hidden) in zip(LOSSES.values(), sizes, strict=True):
+        images = Dataset(np.full((SAMPLES, side, side), 255, np.uint8), np.arange(SAMPLES) % 2)
+        neurons = (RLeaky(beta=0.9, linear_features=size) for size in (hidden, 2))
+        layers = [Linear(side * side, hidden), next(neurons), Linear(hidden, 2), next(neurons)]
         yield layers, (images, images), make(**options)
     ramps = trajectory.generate(num_train=SAMPLES, num_test=1, num_steps=STEPS)
     yield trajectory.layers(HIDDEN), ramps, SF.mse_membrane_loss(time_var_targets=True)

@@ -91,9 +91,10 @@ class Windows:
                 if dx is not None and dy is not None:
                     net._kernels.copy(dy, dx[steps])
         self._resume(ends)
-        for layer in self._layers:
-            if not layer._inner:
-                layer._finish_back()
+        with net._kernels.team.together():
+            for layer in self._layers:
+                if not layer._inner:
+                    layer._finish_back()
         for k in range(len(self._before) - 1, -1, -1):
             layer = self._before[k]
             layer._prepare_back(wanted[k])

@@ -99,12 +99,12 @@ def test_parts_of_the_inputs_are_added(rows: int, outputs: int, floats: bool) ->
         snn.set_num_threads(before)
 
 
-def test_halves_of_the_inputs_are_those_whose_weights_a_thread_changes() -> None:
+def test_inputs_of_large_weights_are_cut_in_halves() -> None:
     assert [cpu.num_input_parts(*shape) for shape in ((784, 10), (784, 83), (784, 84), (128, 1024))] == [1, 1, 2, 2]
 
 
-def test_halves_of_the_samples_are_those_of_two_threads() -> None:
-    assert [cpu.num_parts(batch) for batch in (1, 127, 128, 5000)] == [1, 1, 2, 2]
+def test_samples_that_fill_words_are_cut_in_halves() -> None:
+    assert [cpu.num_parts(batch) for batch in (1, 64, 127, 128, 150, 1024)] == [1, 1, 1, 2, 1, 2]
 
 
 def fused(x: float, y: np.ndarray, z: np.ndarray) -> np.ndarray:

@@ -10,6 +10,7 @@ import numpy as np
 
 from snnumba.kernels import cpu
 from snnumba.kernels.cpu.bits import ENOUGH, FAR
+from snnumba.kernels.cpu.dense import forward_samples
 
 f4 = np.float32
 EXPONENTIAL, TANGENT, LOGISTIC = 10, 15, 12
@@ -31,7 +32,7 @@ class Entry:
     size: str
     make: Callable[[ModuleType], Arguments]
     operations: float
-    work: tuple[str, ...] = ("room", "winner", "surrogates")  # arrays to work in
+    work: tuple[str, ...] = ("room", "winner", "surrogates", "parts")  # arrays to work in
     twice: tuple[str, ...] = ()
     parts: dict[str, int] | None = None  # arrays of which only so many bytes are touched
     launches_alone: bool = True  # on a GPU, nothing is copied to or from the host
@@ -57,7 +58,7 @@ class Entry:
             self.memory = sum(once.values())
             self.bytes = self.memory + sum(arrays[name].nbytes for name in self.twice)
             self.table_bytes = arrays[self.table].nbytes if self.table else 0
-            kernel = getattr(cpu, self.kernel)
+            kernel = forward_samples if self.kernel == "linear_forward" else getattr(cpu, self.kernel)
             self.at_once = kernel.items(*made.values()) <= kernel.grain
         return made
 

@@ -188,7 +188,7 @@ class Layer(Watched):
         """The gradients of the weights, after _run_back: written in full, or added."""
 
     def _finish_back(self, add: bool = False) -> None:
-        """The gradients that are sums of what _run_back left: written in full, or added."""
+        """The gradients that are sums of what _run_back and _learn_weights left: written in full, or added."""
 
     def _blocks(self, batch: int) -> int:
         """How many blocks of samples a batch has: a kernel leaves its sums over samples block by block."""

@@ -26,9 +26,10 @@ def learn_product(layer: Layer, prefix: str, x: Array | None, bits: Array, d: Ar
     weight, bias = layer._parameters[f"{prefix}weight"], layer._parameters.get(f"{prefix}bias")
     inputs, outputs = weight.value.shape
     dweight: Any = weight.gradient
-    dbias: Any = work.empty("unused", (outputs,), layer.dtype) if bias is None else bias.gradient
     parts = kernels.num_parts(d.shape[1]) if spikes and not layer._stepped else 1
-    if parts > 1:
+    if parts == 1:
+        dbias: Any = work.empty("unused", (outputs,), layer.dtype) if bias is None else bias.gradient
+    else:
         if not add:
             tape.pop("dweight", None)
             tape.pop("dbias", None)
@@ -39,7 +40,8 @@ def learn_product(layer: Layer, prefix: str, x: Array | None, bits: Array, d: Ar
 
 
 def finish_product(layer: Layer, prefix: str) -> None:
-    """The gradients, where learn_product left sums of parts of the samples."""
+    """The gradients, where learn_product left sums of parts of the samples: written in full, as none of those is added
+    to that are left with every step."""
     for name in ("weight", "bias"):
         parameter, sums = layer._parameters.get(prefix + name), layer._tape.get(f"d{name}")
         if sums is not None and parameter is not None and parameter.gradient is not None:
@@ -117,9 +119,8 @@ class Linear(Stateless):
             self._kernels.find_active(x, active)
         self._tape = {"x": None if isinstance(x, Spikes) else x, "active": active}
         y = self._work.empty("y", (*active.shape[:2], self.out_features), self.dtype)
-        still = len(active) == 1 and (self._window.still or not (self._window.longest or self._stepped))
-        cut = still and not isinstance(x, Spikes)
-        count = self._kernels.num_input_parts(self.in_features, self.out_features) if cut else 1
+        still = len(active) == 1 and not (self._window.longest or self._stepped or isinstance(x, Spikes))
+        count = self._kernels.num_input_parts(self.in_features, self.out_features) if still else 1
         parts = self._work.empty("parts", (count, *y.shape), self.dtype) if count > 1 else None
         self._kernels.linear_forward(self._tape["x"], active, self._parameters["weight"].value, self._bias(), parts, y)
         return y

@@ -15,8 +15,9 @@ from ..steps import Metric
 from ..training_step import Loss
 
 # What a step of training keeps, in numbers: of a parameter its gradient, averages and copies, of a neuron at each step
-# its current and membrane, and their gradients. Peaks of memory were measured to be 7.7 and 2.6 to 3.9.
-PER_PARAMETER, PER_NEURON = 8, 4
+# its current and membrane, and their gradients. Peaks of memory were measured to be 7.7 and 2.6 to 3.9; sums of parts
+# of samples are two more of a weight of spikes.
+PER_PARAMETER, PER_NEURON = 10, 4
 PER_STEP = 32  # bytes: two numbers of float32, and three of float64 as they are drawn
 
 

@@ -188,8 +188,8 @@ class Team:
     def together(self) -> Iterator[None]:
         """Run the kernels called inside at its end, each thread its share of one after the other, without waiting.
 
-        So a kernel inside must not need what another thread's share of an earlier one writes: kernels over samples
-        go together, whose shares are the same samples.
+        So a kernel inside must not need what another thread's share of an earlier one writes, unless wait() is called
+        between: kernels over samples go together, whose shares are the same samples.
         """
         mine = self._mine
         if mine.together:  # inside another: that one's end is the end
@@ -205,7 +205,7 @@ class Team:
                 mine.program.clear()
 
     def wait(self) -> None:
-        """Inside together(): let no kernel that is called from now on begin before all until now are done."""
+        """Let no kernel called from now on begin before all until now are done; for together(), else they are."""
         self._mine.program.wait()
 
     def call(self, write: Callable[..., int], items: int, grain: int, args: tuple[Any, ...]) -> None:

@@ -9,8 +9,8 @@ Weights lie as (inputs, outputs), so that one active input adds one row. With pi
 (1) and (2) are sums over the others, found by their bits (see bits.py). (4) is dense, BLOCK samples at a time.
 
 What one thread has written, another one fetches as slowly as it would sum it. So halves of the samples in (2), and of
-inputs that are constant in time in (1), are summed apart, each by the thread, of two, that has made or changes what is
-summed; the halves are the same on any number of threads, and so are the bits.
+inputs that are constant in time in (1), are summed apart: of two threads each has then made most of what it sums. The
+halves are the same on any number of threads, and so are the bits.
 
 Sums over time run from the last row (t, b) to the first, as the backward pass does: those of a run in windows of a few
 steps, the last window first, each added to what is there, are then the same to the bit.
@@ -40,6 +40,12 @@ GRAIN = 4  # inputs: so many rows of W take a step together
 UNCACHED = 1 << 20  # numbers of a matrix that are more than the caches hold beside all else
 
 
+@part
+def blocks(n, size):
+    """How many blocks of a size n makes, the last one cut."""
+    return -(-n // size)
+
+
 @kernel(lambda x, *_: x.shape[1], grain=BLOCK)
 def find_active(begin, end, x, active):
     """Where x (T, B, I) is not zero, as bits: active (T, B, ceil(I/64)) uint64, written in full."""
@@ -67,17 +73,17 @@ def forward_samples(begin, end, x, active, weight, bias, out):
     add_to_rows(x, active, weight, begin, end, None, out)
 
 
-@kernel(lambda x, active, weight, bias, parts: parts.shape[0] * active.shape[1], grain=BLOCK)
+@kernel(lambda x, active, weight, bias, parts: parts.shape[0] * -(-active.shape[1] // BLOCK))
 def forward_inputs(begin, end, x, active, weight, bias, parts):
-    """Eq. (1) for each of P parts of the inputs, the bias in the first; an item is a sample of one.
+    """Eq. (1) for each of P parts of the inputs, the bias in the first; an item is a block of samples of one.
 
     parts (P, T, B, O) float, written in full.
     """
     count, steps, batch, _ = parts.shape
-    inputs = weight.shape[0]
-    each = -(-inputs // (count * GRAIN)) * GRAIN  # as linear_backward's of so many threads
+    inputs, items = weight.shape[0], blocks(batch, BLOCK)
+    each = blocks(inputs, count * GRAIN) * GRAIN  # as linear_backward's of so many threads
     for p in range(count):
-        low, high = max(begin - p * batch, 0), min(end - p * batch, batch)
+        low, high = max(begin - p * items, 0) * BLOCK, min((end - p * items) * BLOCK, batch)
         if low < high:
             for t in range(steps):
                 if p == 0:
@@ -91,8 +97,8 @@ def forward_inputs(begin, end, x, active, weight, bias, parts):
 def num_input_parts(inputs: int, outputs: int) -> int:
     """Into how many parts linear_forward is to cut the inputs of what is not a spike and constant in time.
 
-    Halves are what each of two threads makes the gradients of, and changes. Then only it reads these weights: what two
-    threads have read takes either long to change, and the other one to read again.
+    Each of two threads makes the gradients of a half of a weight, and, if it is most of a net, changes about as much of
+    it. So one thread reads it: what two have read takes either long to change, and the other one to read again.
     """
     return 2 if inputs * outputs >= FAR else 1
 
@@ -164,15 +170,15 @@ def add_up(near, count, c, out, add):
 def num_parts(batch: int) -> int:
     """Into how many parts linear_backward is to cut samples that spiked.
 
-    Halves are what each of two threads has made in the steps over samples. Then neither has to fetch what the other
-    made, which would take it longer than the sums; but it wants 64 samples of a step in a part.
+    Halves are what each of two threads has made in the steps over samples, so neither has to fetch what the other made.
+    Samples of a step are summed 64 at a time then, hence the sizes that they fill.
     """
-    return 2 if batch >= 2 * 64 else 1
+    return 2 if batch % (2 * 64) == 0 else 1
 
 
-@kernel(lambda x, active, d, dweight, *_: dweight.shape[0] * dweight.shape[1], grain=GRAIN)
+@kernel(lambda x, active, d, dweight, *_: dweight.shape[0] * -(-dweight.shape[1] // GRAIN))
 def linear_backward(begin, end, x, active, d, dweight, dbias, add):
-    """Eqs. (2) and (3) for each of P parts of the samples; an item is an input of a part.
+    """Eqs. (2) and (3) for each of P parts of the samples; an item is GRAIN inputs of a part.
 
     Parameters
     ----------
@@ -184,9 +190,10 @@ def linear_backward(begin, end, x, active, d, dweight, dbias, add):
     if parts == 1:
         steps, batch = 1, steps * batch  # rows (t, b) that lie one after the other
     marks, ds = active.reshape(steps, batch, active.shape[2]), d.reshape(steps, batch, n)
-    samples = -(-batch // (parts * BLOCK)) * BLOCK  # of a part: those of a thread of so many
+    samples = blocks(batch, parts * BLOCK) * BLOCK  # of a part: those of a thread of so many
+    items = blocks(inputs, GRAIN)
     for p in range(parts):
-        first, after = max(begin - p * inputs, 0), min(end - p * inputs, inputs)
+        first, after = max(begin - p * items, 0) * GRAIN, min((end - p * items) * GRAIN, inputs)
         if first >= after:
             continue
         if not add:
