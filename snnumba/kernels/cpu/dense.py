@@ -194,12 +194,10 @@ def linear_backward(begin, end, x, active, d, dweight, dbias, add):
     items = blocks(inputs, GRAIN)
     for p in range(parts):
         first, after = max(begin - p * items, 0) * GRAIN, min((end - p * items) * GRAIN, inputs)
-        if first >= after:
-            continue
-        if not add:
-            dweight[p, first:after] = 0
         low, high = p * samples, min((p + 1) * samples, batch)
-        for t in range(steps - 1, -1, -1):
+        if first < after and not add:
+            dweight[p, first:after] = 0
+        for t in range(steps - 1 if first < after else -1, -1, -1):
             rows, sums, more = (marks[t, low:high], ds[t, low:high]), (dweight[p], dbias[p]), add or t < steps - 1
             if x is None:
                 add_products(None, *rows, first, after, *sums, more)
