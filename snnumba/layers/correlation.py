@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from .base import Array, Layer
-from .linear import uniform
+from .linear import begin_sums, finish_sums, uniform
 
 Pair = tuple[int, int]
 
@@ -60,22 +60,15 @@ class Correlation:
         window, _ = self._windows(layer, shape)
         tape, batch = layer._tape, d.shape[1]
         if not add:
-            tape.pop("dweight", None)
-            tape.pop("dbias", None)
             together: int = layer._kernels.TAPS
             taps = -(-self.channels * math.prod(self.kernel_size) // together) * together
-            blocks = layer._blocks(batch)
-            tape["dweight"] = layer._work.empty("dweight", (blocks, taps * self.outputs), layer.dtype)
-            tape["dbias"] = layer._work.empty("dbias", (blocks, self.outputs), layer.dtype)
+            begin_sums(layer, layer._blocks(batch), taps * self.outputs, self.outputs)
         room = self._room(layer, f"room to learn for {shape}", batch, window.backward_room(self.outputs))
         layer._kernels.conv_backward(x, bits, d, window, room, tape["dweight"], tape["dbias"], add)
 
     def finish(self, layer: Layer, add: bool) -> None:
         """The gradients, as the sums of what learn left: written in full, or added."""
-        for name in ("weight", "bias"):
-            parameter = layer._parameters.get(self.prefix + name)
-            if parameter is not None and parameter.gradient is not None:
-                layer._kernels.sum_blocks(layer._tape[f"d{name}"], parameter.gradient.reshape(-1), add)
+        finish_sums(layer, self.prefix, add)
 
     def _windows(self, layer: Layer, shape: tuple[int, ...]) -> tuple[Any, Any]:
         """What eqs. (1) and (2) do with an image, beside its numbers."""

@@ -12,7 +12,7 @@ import numpy as np
 
 from .base import Array, Layer, Spikes
 from .correlation import Correlation
-from .linear import finish_product, learn_product, uniform
+from .linear import finish_sums, learn_product, uniform
 from .neurons import Neurons
 from .spiking import Spiking
 
@@ -123,7 +123,7 @@ class LinearFeedback(Feedback):
             learn_product(layer, "recurrent.", spk, bits, d, True, add or k > 0)
 
     def finish(self, layer: Neurons, add: bool) -> None:
-        finish_product(layer, "recurrent.")
+        finish_sums(layer, "recurrent.", add)
 
 
 class Conv2dFeedback(Feedback):

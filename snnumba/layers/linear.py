@@ -20,7 +20,7 @@ def learn_product(layer: Layer, prefix: str, x: Array | None, bits: Array, d: Ar
     """The gradients of `<prefix>weight` and, if there is one, bias: eqs. (2) and (3) of kernels/cpu/dense.py.
 
     They are written in full, or added. Where spikes of many samples are summed in parts, that is done to those sums,
-    in the layer's tape, and finish_product makes the gradients of them.
+    in the layer's tape, and finish_sums makes the gradients of them.
     """
     kernels, work, tape = layer._kernels, layer._work, layer._tape
     weight, bias = layer._parameters[f"{prefix}weight"], layer._parameters.get(f"{prefix}bias")
@@ -31,21 +31,24 @@ def learn_product(layer: Layer, prefix: str, x: Array | None, bits: Array, d: Ar
         dbias: Any = work.empty("unused", (outputs,), layer.dtype) if bias is None else bias.gradient
     else:
         if not add:
-            tape.pop("dweight", None)
-            tape.pop("dbias", None)
-            tape["dweight"] = work.empty("dweight", (parts, inputs * outputs), layer.dtype)
-            tape["dbias"] = work.empty("dbias", (parts, outputs), layer.dtype)
+            begin_sums(layer, parts, inputs * outputs, outputs)
         dweight, dbias = tape["dweight"], tape["dbias"]
     kernels.linear_backward(x, bits, d, dweight.reshape(parts, inputs, outputs), dbias.reshape(parts, outputs), add)
 
 
-def finish_product(layer: Layer, prefix: str) -> None:
-    """The gradients, where learn_product left sums of parts of the samples: written in full, as none of those is added
-    to that are left with every step."""
+def begin_sums(layer: Layer, parts: int, weight: int, bias: int) -> None:
+    """Have the layer's tape hold arrays for gradients of so many numbers, a row for each part of the samples."""
+    for name, size in (("dweight", weight), ("dbias", bias)):
+        layer._tape.pop(name, None)
+        layer._tape[name] = layer._work.empty(name, (parts, size), layer.dtype)
+
+
+def finish_sums(layer: Layer, prefix: str, add: bool) -> None:
+    """The gradients, as the sums of such rows if there are any: written in full, or added."""
     for name in ("weight", "bias"):
         parameter, sums = layer._parameters.get(prefix + name), layer._tape.get(f"d{name}")
         if sums is not None and parameter is not None and parameter.gradient is not None:
-            layer._kernels.sum_blocks(sums, parameter.gradient.reshape(-1), False)
+            layer._kernels.sum_blocks(sums, parameter.gradient.reshape(-1), add)
 
 
 class Linear(Stateless):
@@ -144,7 +147,7 @@ class Linear(Stateless):
         learn_product(self, "", x, self._tape["active"], self._tape["dy"], x is None, add)
 
     def _finish_back(self, add: bool = False) -> None:
-        finish_product(self, "")
+        finish_sums(self, "", add)
 
     def _bias(self) -> Array:
         """The bias, or zeros in its place."""
