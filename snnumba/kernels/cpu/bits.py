@@ -33,7 +33,6 @@ from .vector import (
 
 ONE = np.uint64(1)
 ZERO = np.uint64(0)
-FULL = ~ZERO
 NEAR = 64 * 64  # numbers of 64 rows: four vectors of float32 each
 FAR = 1 << 16  # numbers of a table that the second cache does not hold beside all else
 MANY = 256  # rows whose words are gathered at a time
@@ -186,32 +185,10 @@ def copy_row(x, out):
 
 
 @part
-def words_of(bits, between):
-    """The words that have elements of [begin, end), between = (begin, end), or all if it is None."""
-    if between is None:
-        return range(bits.shape[-1])
-    return range(between[0] // 64, -(-between[1] // 64))
+def add_rows(bits, x, table, words, out, n):
+    """out += sum_i x[i] table[i] over the elements i that some words of the bits choose, in order; x None: all are 1.
 
-
-@part
-def within(word, w, between):
-    """Word w with its bits for elements of between alone, if it is not None."""
-    if between is None:
-        return word
-    before, after = between[0] - 64 * w, 64 * w + 64 - between[1]
-    if before > 0:
-        word = word & (FULL << np.uint64(before))
-    if after > 0:
-        word = word & (FULL >> np.uint64(after))
-    return word
-
-
-@part
-def add_rows(bits, x, table, between, out, n):
-    """out += sum_i x[i] table[i] over the elements i that the bits choose, in order; x None: all are 1.
-
-    Of elements i in [begin, end) alone if between = (begin, end), not None, and for the first n columns: eight
-    vectors of out, 128 float32, are in registers at a time, then one.
+    For the first n columns: eight vectors of out, 128 float32, are in registers at a time, then one.
     """
     c, width = 0, lanes(out)
     while c + 8 * width <= n:
@@ -219,8 +196,8 @@ def add_rows(bits, x, table, between, out, n):
         c4, c5, c6, c7 = c + 4 * width, c + 5 * width, c + 6 * width, c + 7 * width
         o0, o1, o2, o3 = load(out, c), load(out, c1), load(out, c2), load(out, c3)
         o4, o5, o6, o7 = load(out, c4), load(out, c5), load(out, c6), load(out, c7)
-        for w in words_of(bits, between):
-            word = within(bits[w], w, between)
+        for w in words:
+            word = bits[w]
             while word != 0:
                 i = 64 * w + lowest(word)
                 word = without_lowest(word)
@@ -239,8 +216,8 @@ def add_rows(bits, x, table, between, out, n):
         c += 8 * width
     while c < n:
         o0 = load_part(out, c, n - c)
-        for w in words_of(bits, between):
-            word = within(bits[w], w, between)
+        for w in words:
+            word = bits[w]
             while word != 0:
                 i = 64 * w + lowest(word)
                 word = without_lowest(word)
@@ -251,8 +228,8 @@ def add_rows(bits, x, table, between, out, n):
 
 
 @part
-def bring_near(table, first, step, begin, end, c, near):
-    """Copy rows first + step r of a table, r from begin to end, 64 at most, to where they stay in the first cache.
+def bring_near(table, first, step, count, c, near):
+    """Copy rows first + step r of a table, `count` of them, 64 at most, to where they stay in the first cache.
 
     Four vectors of each from column c on, at 4 r vectors; or one, cut, at r vectors, where fewer are left: then row 64
     is of what changes no sum, -0.
@@ -260,48 +237,43 @@ def bring_near(table, first, step, begin, end, c, near):
     n, width = table.shape[1], lanes(near)
     if c + 4 * width <= n:
         c1, c2, c3 = c + width, c + 2 * width, c + 3 * width
-        for r in range(begin, end):
+        for r in range(count):
             row = table[first + step * r]
             store4(near, 4 * width * r, width, load(row, c), load(row, c1), load(row, c2), load(row, c3))
     else:
-        for r in range(begin, end):
+        for r in range(count):
             store(near, width * r, load_part(table[first + step * r], c, n - c))
         store(near, width * 64, filled(near, near.dtype.type(-0.0)))
 
 
 @part
-def add_all_rows(bits, x, table, between, out):
-    """out[r] += sum_i x[r, i] table[i] over the elements i that bits[r] choose, as add_rows does.
+def add_all_rows(bits, x, table, words, out):
+    """out[r] += sum_i x[r, i] table[i] over the elements i that some words of bits[r] choose, as add_rows does.
 
     For columns that fill no eight vectors, and all of a large table, all rows r take of 64 rows before they go on to
     the next.
     """
     rows, n = out.shape
-    near, width = room_for(table[0], NEAR), lanes(table[0])
+    near, gathered, width = room_for(table[0], NEAR), room_for(bits[0], MANY), lanes(table[0])
     c = n if rows < ENOUGH else n - n % (8 * width) if table.size < FAR else 0
     for r in range(rows if c > 0 else 0):
         if x is None:
-            add_rows(bits[r], None, table, between, out[r], c)
+            add_rows(bits[r], None, table, words, out[r], c)
         else:
-            add_rows(bits[r], x[r], table, between, out[r], c)
+            add_rows(bits[r], x[r], table, words, out[r], c)
     while c < n:
         wide = c + 4 * width <= n
-        for w in words_of(bits, between):
+        for w in words:
             base = 64 * w
-            begin, end = (0, table.shape[0]) if between is None else between
-            bring_near(table, base, 1, max(begin - base, 0), min(end - base, 64), c, near)
-            if between is None:
-                add_near(x, bits[:, w], base, near, c, table.shape[0], out)
-            else:
-                words = room_for(bits[0], MANY)
-                for low in range(0, rows, MANY):
-                    some = slice(low, min(low + MANY, rows))
-                    for r in range(some.start, some.stop):
-                        words[r - low] = within(bits[r, w], w, between)
-                    if x is None:
-                        add_near(None, words, base, near, c, table.shape[0], out[some])
-                    else:
-                        add_near(x[some], words, base, near, c, table.shape[0], out[some])
+            bring_near(table, base, 1, min(table.shape[0] - base, 64), c, near)
+            for low in range(0, rows, MANY):
+                some = slice(low, min(low + MANY, rows))
+                for r in range(some.start, some.stop):
+                    gathered[r - low] = bits[r, w]
+                if x is None:
+                    add_near(None, gathered, base, near, c, table.shape[0], out[some])
+                else:
+                    add_near(x[some], gathered, base, near, c, table.shape[0], out[some])
         c += 4 * width if wide else width
 
 

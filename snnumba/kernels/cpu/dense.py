@@ -55,13 +55,13 @@ def find_active(begin, end, x, active):
 
 
 @part
-def add_to_rows(x, active, weight, begin, end, between, out):
-    """out[t, b] += x[t, b] W for samples [begin, end), over all inputs or those of `between`; see linear_forward."""
+def add_to_rows(x, active, weight, begin, end, words, out):
+    """out[t, b] += x[t, b] W for samples [begin, end), over the inputs of some words of active; see linear_forward."""
     for t in range(active.shape[0]):
         if x is None:
-            add_all_rows(active[t, begin:end], None, weight, between, out[t, begin:end])
+            add_all_rows(active[t, begin:end], None, weight, words, out[t, begin:end])
         else:
-            add_all_rows(active[t, begin:end], x[t, begin:end], weight, between, out[t, begin:end])
+            add_all_rows(active[t, begin:end], x[t, begin:end], weight, words, out[t, begin:end])
 
 
 @kernel(lambda x, active, *_: active.shape[1], grain=BLOCK)
@@ -70,20 +70,20 @@ def forward_samples(begin, end, x, active, weight, bias, out):
     for t in range(active.shape[0]):
         for b in range(begin, end):
             copy_row(bias, out[t, b])
-    add_to_rows(x, active, weight, begin, end, None, out)
+    add_to_rows(x, active, weight, begin, end, range(active.shape[2]), out)
 
 
-@kernel(lambda x, active, weight, bias, parts: parts.shape[0] * -(-active.shape[1] // BLOCK))
+@kernel(lambda x, active, weight, bias, parts: parts.shape[0] * -(-parts.shape[2] // BLOCK))
 def forward_inputs(begin, end, x, active, weight, bias, parts):
-    """Eq. (1) for each of P parts of the inputs, the bias in the first; an item is a block of samples of one.
+    """Eq. (1) for each of P parts of the inputs, words of active, the bias in the first; an item is a block of samples.
 
     parts (P, T, B, O) float, written in full.
     """
     count, steps, batch, _ = parts.shape
-    inputs, items = weight.shape[0], blocks(batch, BLOCK)
-    each = blocks(inputs, count * GRAIN) * GRAIN  # as linear_backward's of so many threads
+    items, each = blocks(batch, BLOCK), active.shape[2] // count
     for p in range(count):
         low, high = max(begin - p * items, 0) * BLOCK, min((end - p * items) * BLOCK, batch)
+        words = range(p * each, (p + 1) * each if p < count - 1 else active.shape[2])
         if low < high:
             for t in range(steps):
                 if p == 0:
@@ -91,16 +91,16 @@ def forward_inputs(begin, end, x, active, weight, bias, parts):
                         copy_row(bias, parts[p, t, b])
                 else:
                     parts[p, t, low:high] = 0
-            add_to_rows(x, active, weight, low, high, (p * each, min((p + 1) * each, inputs)), parts[p])
+            add_to_rows(x, active, weight, low, high, words, parts[p])
 
 
 def num_input_parts(inputs: int, outputs: int) -> int:
     """Into how many parts linear_forward is to cut the inputs of what is not a spike and constant in time.
 
-    Each of two threads makes the gradients of a half of a weight, and, if it is most of a net, changes about as much of
-    it. So one thread reads it: what two have read takes either long to change, and the other one to read again.
+    Each of two threads makes the gradients of a half of a weight, and, if it is most of a net, changes about that half.
+    So one thread reads it: what two have read takes either long to change, and the other one to read again.
     """
-    return 2 if inputs * outputs >= FAR else 1
+    return 2 if inputs >= 128 and inputs * outputs >= FAR else 1
 
 
 def linear_forward(x, active, weight, bias, parts, out):
@@ -136,7 +136,7 @@ def add_products(x, active, d, begin, end, dweight, dbias, add):
         count = min(64, last + 1)
         c = 0
         while c < n:
-            bring_near(d, last, -1, 0, count, c, near)
+            bring_near(d, last, -1, count, c, near)
             if begin * n <= c * inputs < end * n:
                 add_up(near, count, c, dbias, add or last < d.shape[0] - 1)
             for base in range(begin // 64 * 64, end, 64):
@@ -253,7 +253,7 @@ def product(a, b, out, begin, end):
         else:
             for first in range(0, terms, 64):
                 count = min(64, terms - first)
-                bring_near(b, first, 1, 0, count, c, near)
+                bring_near(b, first, 1, count, c, near)
                 add_wide(a, first, near[: 4 * width * count].reshape(count, 4 * width), 0, out, begin, end, c)
         c += 4 * width
     while c < n:

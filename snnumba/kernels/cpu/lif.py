@@ -56,7 +56,7 @@ def feedback_row(bits, spk, weight, window, room, block, i):
         if weight.ndim == 1:
             add_chosen(bits, spk, weight, i)
         elif weight.ndim == 2:
-            add_rows(bits, spk, weight, None, i, i.shape[0])
+            add_rows(bits, spk, weight, range(bits.shape[0]), i, i.shape[0])
         else:
             correlate_sample(bits, spk, weight, window, room[block], i)
 
@@ -68,7 +68,7 @@ def linear_current(current, bits, weight, bias, i):
         if weight.ndim == 2:
             for b in range(i.shape[0]):
                 start_row(current[b], bias, i[b])
-            add_all_rows(bits, None, weight, None, i)
+            add_all_rows(bits, None, weight, range(bits.shape[1]), i)
             return True
     return False
 
