@@ -174,6 +174,19 @@ def test_float32_is_exact_on_dyadic_inputs(reset: str) -> None:
     assert 0 < spk.mean() < 1
 
 
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize(("n", "batch"), [(3, 1), (8, 5), (16, 21), (64, 3), (128, 21), (256, 3), (256, 17)])
+def test_currents_that_stay_in_registers_are_those_of_the_reference(n: int, batch: int, dtype: str) -> None:
+    rng = np.random.default_rng(n)  # multiples of 1/1024: few enough bits for sums to be exact
+    current, weight, bias = (rng.integers(-64, 96, shape) / 64 for shape in ((5, batch, n), (n, n), n))
+    layer = linear_layer(0.5, weight / 16, bias, dtype)
+    spk, mem = layer.forward(current.astype(dtype))
+    spk_ref, mem_ref, _ = ref.rleaky_forward(current, 0.5, weight=weight / 16, bias=bias)
+    np.testing.assert_array_equal(spk, spk_ref)
+    np.testing.assert_array_equal(mem, mem_ref)
+    assert 0 < spk.mean() < 1
+
+
 def test_a_membrane_exactly_on_the_threshold_does_not_spike() -> None:
     layer = linear_layer(1.0, np.zeros((2, 2)), np.zeros(2))
     spk, _ = layer.forward(np.array([[0.5, 0.5], [0.5, 0.5 + 2**-52]]))

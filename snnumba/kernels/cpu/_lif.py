@@ -10,13 +10,21 @@ from numba.extending import overload
 
 from . import lanewise  # noqa: F401  lets rules take vectors
 from ._compile import copied, part, rules
-from .bits import ZERO
+from .bits import ENOUGH, FAR, NEAR, ZERO, add8, add_next4, bring_near, load4
 from .every import lane, with_lane
-from .vector import above, lanes, load_part, store_part
+from .vector import above, add, filled, lanes, load_part, room_for, store_part
 
 spike, surrogate = rules.spike, rules.surrogate
 lif_potential, lif_settle, lif_through_leak = rules.lif_potential, rules.lif_settle, rules.lif_through_leak
 lif_adjoint, lif_dthreshold = rules.lif_adjoint, rules.lif_dthreshold
+
+
+@part
+def step_vector(u, i, beta, theta, reset, m, c, count):
+    """Eqs. (1) to (3) for `count` neurons from c on, whose current is i: m, and the bits of their spikes."""
+    now = lif_potential(load_part(u, c, count), i, beta, theta, reset)
+    store_part(m, c, now, count)
+    return above(now, theta)
 
 
 @part
@@ -25,9 +33,7 @@ def step_lanes(u, before, current, weight, beta, threshold, reset, m, c, count):
     theta, i = load_part(threshold, c, count), load_part(current, c, count)
     if weight is not None:
         i += load_part(weight, c, count) * spike(load_part(before, c, count) - theta)
-    v = lif_potential(load_part(u, c, count), i, load_part(beta, c, count), theta, reset)
-    store_part(m, c, v, count)
-    return above(v, theta)
+    return step_vector(u, i, load_part(beta, c, count), theta, reset, m, c, count)
 
 
 @part
@@ -52,6 +58,83 @@ def step_row(u, before, current, weight, beta, threshold, reset, m, bits):
             word |= now << np.uint64(c % 64)
         if bits is not None:
             bits[whole] = word
+
+
+@part
+def step_fed(current, fed, weight, bias, u, beta, threshold, reset, m, bits):
+    """Eqs. (1) to (3), and (9) where neurons feed back to all, for some samples: m and the bits of its spikes.
+
+    That is only done, and True returned, where currents of a sample, or of four, stay in registers. fed are the bits of
+    the spikes before the step; weight is a matrix; beta and threshold are numbers.
+    """
+    if weight is not None:  # noqa: SIM102  Numba decides one by one what it leaves out
+        if weight.ndim == 2:
+            rows, n = m.shape
+            if n <= lanes(m[0]):
+                step_narrow(current, fed, weight, bias, u, beta, threshold, reset, m, bits)
+                return True
+            if n % (8 * lanes(m[0])) == 0 and (rows < ENOUGH or weight.size < FAR):
+                for r in range(rows):
+                    step_wide(current[r], fed[r], weight, bias, u[r], beta, threshold, reset, m[r], bits[r])
+                return True
+    return False
+
+
+@part
+def step_narrow(current, fed, weight, bias, u, beta, threshold, reset, m, bits):
+    """step_fed for neurons that one vector holds: four samples together, see add_next4."""
+    rows, n = m.shape
+    width, near = lanes(m[0]), room_for(m[0], NEAR)
+    own, decay, theta = load_part(bias, 0, n), load_part(beta, 0, n), load_part(threshold, 0, n)
+    bring_near(weight, 0, 1, n, 0, near)
+    for r in range(0, rows, 4):
+        r1, r2, r3 = min(r + 1, rows - 1), min(r + 2, rows - 1), min(r + 3, rows - 1)
+        w0, w1, w2, w3 = fed[r, 0], fed[r1, 0], fed[r2, 0], fed[r3, 0]
+        i0, i1 = add(load_part(current[r], 0, n), own), add(load_part(current[r1], 0, n), own)
+        i2, i3 = add(load_part(current[r2], 0, n), own), add(load_part(current[r3], 0, n), own)
+        i0, i1, i2, i3 = add_next4(None, w0, w1, w2, w3, 0, 0, 0, 0, 0, near, width, i0, i1, i2, i3)
+        bits[r, 0] = step_vector(u[r], i0, decay, theta, reset, m[r], 0, n)
+        bits[r1, 0] = step_vector(u[r1], i1, decay, theta, reset, m[r1], 0, n)
+        bits[r2, 0] = step_vector(u[r2], i2, decay, theta, reset, m[r2], 0, n)
+        bits[r3, 0] = step_vector(u[r3], i3, decay, theta, reset, m[r3], 0, n)
+
+
+@part
+def step_wide(current, fed, weight, bias, u, beta, threshold, reset, m, bits):
+    """step_fed for a sample, eight vectors of neurons at a time: a word of bits or, of float32, two."""
+    n, width, words = m.shape[0], lanes(m), range(fed.shape[0])
+    decay, theta = filled(m, beta), filled(m, threshold)
+    for c in range(0, n, 8 * width):
+        half = c + 4 * width
+        i0, i1, i2, i3 = load_sums4(current, bias, c)
+        i4, i5, i6, i7 = load_sums4(current, bias, half)
+        i0, i1, i2, i3, i4, i5, i6, i7 = add8(fed, None, weight, words, c, width, i0, i1, i2, i3, i4, i5, i6, i7)
+        low = step4(u, i0, i1, i2, i3, decay, theta, reset, m, c)
+        high = step4(u, i4, i5, i6, i7, decay, theta, reset, m, half)
+        if half % 64 == 0:
+            bits[c // 64], bits[half // 64] = low, high
+        else:
+            bits[c // 64] = low | high << np.uint64(32)
+
+
+@part
+def load_sums4(x, y, c):
+    """x + y for four vectors from column c on."""
+    width = lanes(x)
+    x0, x1, x2, x3 = load4(x, c, width)
+    y0, y1, y2, y3 = load4(y, c, width)
+    return add(x0, y0), add(x1, y1), add(x2, y2), add(x3, y3)
+
+
+@part
+def step4(u, i0, i1, i2, i3, beta, theta, reset, m, c):
+    """step_vector for four vectors of neurons from c on."""
+    width = lanes(m)
+    s0 = step_vector(u, i0, beta, theta, reset, m, c, width)
+    s1 = step_vector(u, i1, beta, theta, reset, m, c + width, width)
+    s2 = step_vector(u, i2, beta, theta, reset, m, c + 2 * width, width)
+    s3 = step_vector(u, i3, beta, theta, reset, m, c + 3 * width, width)
+    return (s0 | s1 << np.uint64(width)) | (s2 | s3 << np.uint64(width)) << np.uint64(2 * width)
 
 
 @part

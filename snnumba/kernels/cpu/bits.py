@@ -185,6 +185,32 @@ def copy_row(x, out):
 
 
 @part
+def load4(row, c, width):
+    """Four vectors of a row, from row[c] on."""
+    return load(row, c), load(row, c + width), load(row, c + 2 * width), load(row, c + 3 * width)
+
+
+@part
+def add8(bits, x, table, words, c, width, o0, o1, o2, o3, o4, o5, o6, o7):
+    """add_rows for eight vectors from column c on: what out, o0 to o7, becomes."""
+    for w in words:
+        word = bits[w]
+        while word != 0:
+            i = 64 * w + lowest(word)
+            word = without_lowest(word)
+            r0, r1, r2, r3 = load4(table[i], c, width)
+            r4, r5, r6, r7 = load4(table[i], c + 4 * width, width)
+            if x is None:
+                o0, o1, o2, o3 = add(o0, r0), add(o1, r1), add(o2, r2), add(o3, r3)
+                o4, o5, o6, o7 = add(o4, r4), add(o5, r5), add(o6, r6), add(o7, r7)
+            else:
+                xi = x[i]
+                o0, o1, o2, o3 = fused(xi, r0, o0), fused(xi, r1, o1), fused(xi, r2, o2), fused(xi, r3, o3)
+                o4, o5, o6, o7 = fused(xi, r4, o4), fused(xi, r5, o5), fused(xi, r6, o6), fused(xi, r7, o7)
+    return o0, o1, o2, o3, o4, o5, o6, o7
+
+
+@part
 def add_rows(bits, x, table, words, out, n):
     """out += sum_i x[i] table[i] over the elements i that some words of the bits choose, in order; x None: all are 1.
 
@@ -192,27 +218,11 @@ def add_rows(bits, x, table, words, out, n):
     """
     c, width = 0, lanes(out)
     while c + 8 * width <= n:
-        c1, c2, c3 = c + width, c + 2 * width, c + 3 * width
-        c4, c5, c6, c7 = c + 4 * width, c + 5 * width, c + 6 * width, c + 7 * width
-        o0, o1, o2, o3 = load(out, c), load(out, c1), load(out, c2), load(out, c3)
-        o4, o5, o6, o7 = load(out, c4), load(out, c5), load(out, c6), load(out, c7)
-        for w in words:
-            word = bits[w]
-            while word != 0:
-                i = 64 * w + lowest(word)
-                word = without_lowest(word)
-                row = table[i]
-                r0, r1, r2, r3 = load(row, c), load(row, c1), load(row, c2), load(row, c3)
-                r4, r5, r6, r7 = load(row, c4), load(row, c5), load(row, c6), load(row, c7)
-                if x is None:
-                    o0, o1, o2, o3 = add(o0, r0), add(o1, r1), add(o2, r2), add(o3, r3)
-                    o4, o5, o6, o7 = add(o4, r4), add(o5, r5), add(o6, r6), add(o7, r7)
-                else:
-                    xi = x[i]
-                    o0, o1, o2, o3 = fused(xi, r0, o0), fused(xi, r1, o1), fused(xi, r2, o2), fused(xi, r3, o3)
-                    o4, o5, o6, o7 = fused(xi, r4, o4), fused(xi, r5, o5), fused(xi, r6, o6), fused(xi, r7, o7)
+        o0, o1, o2, o3 = load4(out, c, width)
+        o4, o5, o6, o7 = load4(out, c + 4 * width, width)
+        o0, o1, o2, o3, o4, o5, o6, o7 = add8(bits, x, table, words, c, width, o0, o1, o2, o3, o4, o5, o6, o7)
         store4(out, c, width, o0, o1, o2, o3)
-        store4(out, c4, width, o4, o5, o6, o7)
+        store4(out, c + 4 * width, width, o4, o5, o6, o7)
         c += 8 * width
     while c < n:
         o0 = load_part(out, c, n - c)
@@ -347,21 +357,16 @@ def add_outer(x, words, last, base, begin, end, d, c, width, table):
 def add_narrow(x, words, last, base, begin, end, d, c, width, table):
     """add_outer for one vector, cut at the end of the row.
 
-    Four rows i take a step together, as how many bits a word has is not foreseen: those that have no more of them add
-    row 64 of d, which adds nothing. Where fewer than four are left, the last is done more than once.
+    Where fewer than four rows i are left, the last is done more than once.
     """
     left = table.shape[1] - c
     for k in range(begin - base, end - base, 4):
         k1, k2, k3 = min(k + 1, end - base - 1), min(k + 2, end - base - 1), min(k + 3, end - base - 1)
-        w0, w1, w2, w3 = words[k], words[k1], words[k2], words[k3]
         s0, s1, s2, s3 = table[base + k], table[base + k1], table[base + k2], table[base + k3]
         o0, o1, o2, o3 = load_part(s0, c, left), load_part(s1, c, left), load_part(s2, c, left), load_part(s3, c, left)
-        while w0 | w1 | w2 | w3 != 0:
-            o0 = add_next(x, w0, last, base + k, d, width, o0)
-            o1 = add_next(x, w1, last, base + k1, d, width, o1)
-            o2 = add_next(x, w2, last, base + k2, d, width, o2)
-            o3 = add_next(x, w3, last, base + k3, d, width, o3)
-            w0, w1, w2, w3 = without_lowest(w0), without_lowest(w1), without_lowest(w2), without_lowest(w3)
+        w0, w1, w2, w3 = words[k], words[k1], words[k2], words[k3]
+        i0, i1, i2, i3 = base + k, base + k1, base + k2, base + k3
+        o0, o1, o2, o3 = add_next4(x, w0, w1, w2, w3, last, i0, i1, i2, i3, d, width, o0, o1, o2, o3)
         store_part(s0, c, o0, left)
         store_part(s1, c, o1, left)
         store_part(s2, c, o2, left)
@@ -377,6 +382,20 @@ def add_next(x, word, last, i, d, width, out):
         return add(out, row)
     xr = x[last - (r & 63), i]
     return fused(xr if word != 0 else x.dtype.type(0), row, out)
+
+
+@part
+def add_next4(x, w0, w1, w2, w3, last, i0, i1, i2, i3, d, width, o0, o1, o2, o3):
+    """add_next, for four words until they have no set bits.
+
+    They take a step together, as how many bits a word has is not foreseen: one that has no more adds row 64 of d, which
+    adds nothing.
+    """
+    while w0 | w1 | w2 | w3 != 0:
+        o0, o1 = add_next(x, w0, last, i0, d, width, o0), add_next(x, w1, last, i1, d, width, o1)
+        o2, o3 = add_next(x, w2, last, i2, d, width, o2), add_next(x, w3, last, i3, d, width, o3)
+        w0, w1, w2, w3 = without_lowest(w0), without_lowest(w1), without_lowest(w2), without_lowest(w3)
+    return o0, o1, o2, o3
 
 
 @part

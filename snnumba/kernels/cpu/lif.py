@@ -28,6 +28,7 @@ from ._lif import (
     own_of,
     same,
     settle_row,
+    step_fed,
     step_row,
     with_surrogate,
 )
@@ -128,6 +129,11 @@ def lif_forward(
         last = min(first + group, end)
         for t in range(steps):
             before = mem[t - 1] if t > 0 else mem0
+            if simple and t > 0:
+                rows = current[t * moving, first:last], spk[t, first:last], weight, bias, before[first:last]
+                made = potential[t, first:last], spk[t + 1, first:last]
+                if step_fed(*rows, beta[0], threshold[0], SUBTRACT, *made):
+                    continue
             given = t > 0 and linear_current(
                 current[t * moving, first:last], spk[t, first:last], weight, bias, potential[t, first:last]
             )
