@@ -57,10 +57,13 @@ def test_rows_that_fill_no_vectors_are_summed_to_the_bit_as_one_alone(outputs: i
 
 
 @pytest.mark.parametrize("floats", [True, False])
+@pytest.mark.parametrize("outputs", [75, 7])
 @pytest.mark.parametrize(("batch", "parts", "cuts"), [(128, 2, [64]), (150, 2, [80]), (40, 3, [16, 32])])
-def test_parts_of_the_samples_are_summed_apart(batch: int, parts: int, cuts: list[int], floats: bool) -> None:
+def test_parts_of_the_samples_are_summed_apart(
+    batch: int, parts: int, cuts: list[int], outputs: int, floats: bool
+) -> None:
     rng = np.random.default_rng(6)
-    steps, inputs, outputs = 3, 70, 75
+    steps, inputs = 3, 70
     made = [spikes(rng, batch, inputs) for _ in range(steps)]
     x, active = (np.concatenate(arrays) for arrays in zip(*made, strict=True))
     x, d = x.astype(np.float64), rng.standard_normal((steps, batch, outputs))
@@ -74,6 +77,22 @@ def test_parts_of_the_samples_are_summed_apart(batch: int, parts: int, cuts: lis
                 dweight[p], times * np.einsum("tbi,tbo->io", chosen, of_d), rtol=1e-12, atol=1e-12
             )
             np.testing.assert_allclose(dbias[p], times * of_d.sum(axis=(0, 1)), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize(("batch", "inputs", "outputs"), [(1, 3, 1), (6, 70, 8), (21, 256, 5), (21, 257, 8)])
+def test_narrow_weights_have_the_products_of_others(batch: int, inputs: int, outputs: int, dtype: str) -> None:
+    rng = np.random.default_rng(8)  # multiples of 1/64: few enough bits for sums to be exact
+    x, active = spikes(rng, 2 * batch, inputs)
+    x, active = x.reshape(2, batch, inputs) != 0, active.reshape(2, batch, -1)
+    weight, bias, d = (rng.integers(-64, 64, s) / 64 for s in ((inputs, outputs), outputs, (2, batch, outputs)))
+    out, dweight, dbias = np.empty(d.shape, dtype), np.empty((1, inputs, outputs), dtype), np.empty((1, outputs), dtype)
+    cpu.linear_forward(None, active, weight.astype(dtype), bias.astype(dtype), None, out)
+    np.testing.assert_array_equal(out, x @ weight + bias)
+    for times, add in enumerate((False, True), 1):
+        cpu.linear_backward(None, active, d.astype(dtype), dweight, dbias, add)
+        np.testing.assert_array_equal(dweight[0], times * np.einsum("tbi,tbo->io", x, d))
+        np.testing.assert_array_equal(dbias[0], times * d.sum(axis=(0, 1)))
 
 
 @pytest.mark.parametrize("floats", [True, False])

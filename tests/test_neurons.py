@@ -176,7 +176,7 @@ def test_float32_is_exact_on_dyadic_inputs(reset: str) -> None:
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize(("n", "batch"), [(3, 1), (8, 5), (16, 21), (64, 3), (128, 21), (256, 3), (256, 17)])
-def test_currents_that_stay_in_registers_are_those_of_the_reference(n: int, batch: int, dtype: str) -> None:
+def test_steps_in_registers_are_those_of_the_reference(n: int, batch: int, dtype: str) -> None:
     rng = np.random.default_rng(n)  # multiples of 1/1024: few enough bits for sums to be exact
     current, weight, bias = (rng.integers(-64, 96, shape) / 64 for shape in ((5, batch, n), (n, n), n))
     layer = linear_layer(0.5, weight / 16, bias, dtype)

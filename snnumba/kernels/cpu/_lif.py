@@ -10,7 +10,7 @@ from numba.extending import overload
 
 from . import lanewise  # noqa: F401  lets rules take vectors
 from ._compile import copied, part, rules
-from .bits import ENOUGH, FAR, NEAR, ZERO, add8, add_next4, bring_near, load4
+from .bits import ENOUGH, FAR, NEAR, ZERO, add8, add_next4, bring_near, load4, store_part4, three_after
 from .every import lane, with_lane
 from .vector import above, add, filled, lanes, load_part, room_for, store_part
 
@@ -61,60 +61,67 @@ def step_row(u, before, current, weight, beta, threshold, reset, m, bits):
 
 
 @part
-def step_fed(current, fed, weight, bias, u, beta, threshold, reset, m, bits):
-    """Eqs. (1) to (3), and (9) where neurons feed back to all, for some samples: m and the bits of its spikes.
+def run_narrow(current, weight, bias, beta, threshold, reset, m, spk, begin, end):
+    """Eqs. (1) to (3) and (9) from the second step on, for samples [begin, end), in registers; whether it was done.
 
-    That is only done, and True returned, where currents of a sample, or of four, stay in registers. fed are the bits of
-    the spikes before the step; weight is a matrix; beta and threshold are numbers.
+    That is where the feedback is a matrix and a vector holds all neurons. Four samples go together, see add_next4, and
+    through all steps before the next four: no cache line near those of another thread's samples is written often.
+    current, m and spk are as in lif_forward; beta and threshold are numbers.
     """
-    if weight is not None:  # noqa: SIM102  Numba decides one by one what it leaves out
-        if weight.ndim == 2:
-            rows, n = m.shape
-            if n <= lanes(m[0]):
-                step_narrow(current, fed, weight, bias, u, beta, threshold, reset, m, bits)
-                return True
-            if n % (8 * lanes(m[0])) == 0 and (rows < ENOUGH or weight.size < FAR):
-                for r in range(rows):
-                    step_wide(current[r], fed[r], weight, bias, u[r], beta, threshold, reset, m[r], bits[r])
-                return True
-    return False
-
-
-@part
-def step_narrow(current, fed, weight, bias, u, beta, threshold, reset, m, bits):
-    """step_fed for neurons that one vector holds: four samples together, see add_next4."""
-    rows, n = m.shape
-    width, near = lanes(m[0]), room_for(m[0], NEAR)
+    if weight is None:
+        return False
+    steps, _, n = m.shape
+    moving, width = current.shape[0] > 1, lanes(m[0, 0])
+    if weight.ndim != 2 or n > width:
+        return False
+    near = room_for(m[0, 0], NEAR)
     own, decay, theta = load_part(bias, 0, n), load_part(beta, 0, n), load_part(threshold, 0, n)
     bring_near(weight, 0, 1, n, 0, near)
-    for r in range(0, rows, 4):
-        r1, r2, r3 = min(r + 1, rows - 1), min(r + 2, rows - 1), min(r + 3, rows - 1)
-        w0, w1, w2, w3 = fed[r, 0], fed[r1, 0], fed[r2, 0], fed[r3, 0]
-        i0, i1 = add(load_part(current[r], 0, n), own), add(load_part(current[r1], 0, n), own)
-        i2, i3 = add(load_part(current[r2], 0, n), own), add(load_part(current[r3], 0, n), own)
-        i0, i1, i2, i3 = add_next4(None, w0, w1, w2, w3, 0, 0, 0, 0, 0, near, width, i0, i1, i2, i3)
-        bits[r, 0] = step_vector(u[r], i0, decay, theta, reset, m[r], 0, n)
-        bits[r1, 0] = step_vector(u[r1], i1, decay, theta, reset, m[r1], 0, n)
-        bits[r2, 0] = step_vector(u[r2], i2, decay, theta, reset, m[r2], 0, n)
-        bits[r3, 0] = step_vector(u[r3], i3, decay, theta, reset, m[r3], 0, n)
+    for r in range(begin, end, 4):
+        r1, r2, r3 = three_after(r, end)
+        w0, w1, w2, w3 = spk[1, r, 0], spk[1, r1, 0], spk[1, r2, 0], spk[1, r3, 0]
+        u0, u1 = load_part(m[0, r], 0, n), load_part(m[0, r1], 0, n)
+        u2, u3 = load_part(m[0, r2], 0, n), load_part(m[0, r3], 0, n)
+        for t in range(1, steps):
+            i, out, bits = current[t * moving], m[t], spk[t + 1]
+            i0, i1 = add(load_part(i[r], 0, n), own), add(load_part(i[r1], 0, n), own)
+            i2, i3 = add(load_part(i[r2], 0, n), own), add(load_part(i[r3], 0, n), own)
+            i0, i1, i2, i3 = add_next4(None, w0, w1, w2, w3, 0, 0, 0, 0, 0, near, width, i0, i1, i2, i3)
+            u0, u1 = lif_potential(u0, i0, decay, theta, reset), lif_potential(u1, i1, decay, theta, reset)
+            u2, u3 = lif_potential(u2, i2, decay, theta, reset), lif_potential(u3, i3, decay, theta, reset)
+            store_part4(out, r, r1, r2, r3, u0, u1, u2, u3, n)
+            w0, w1, w2, w3 = above(u0, theta), above(u1, theta), above(u2, theta), above(u3, theta)
+            bits[r, 0], bits[r1, 0], bits[r2, 0], bits[r3, 0] = w0, w1, w2, w3
+    return True
 
 
 @part
 def step_wide(current, fed, weight, bias, u, beta, threshold, reset, m, bits):
-    """step_fed for a sample, eight vectors of neurons at a time: a word of bits or, of float32, two."""
-    n, width, words = m.shape[0], lanes(m), range(fed.shape[0])
-    decay, theta = filled(m, beta), filled(m, threshold)
-    for c in range(0, n, 8 * width):
-        half = c + 4 * width
-        i0, i1, i2, i3 = load_sums4(current, bias, c)
-        i4, i5, i6, i7 = load_sums4(current, bias, half)
-        i0, i1, i2, i3, i4, i5, i6, i7 = add8(fed, None, weight, words, c, width, i0, i1, i2, i3, i4, i5, i6, i7)
-        low = step4(u, i0, i1, i2, i3, decay, theta, reset, m, c)
-        high = step4(u, i4, i5, i6, i7, decay, theta, reset, m, half)
-        if half % 64 == 0:
-            bits[c // 64], bits[half // 64] = low, high
-        else:
-            bits[c // 64] = low | high << np.uint64(32)
+    """Eqs. (1) to (3) and (9) of a step of some samples, whose currents stay in registers; whether it was done.
+
+    That is where the feedback is a small matrix and neurons fill eight vectors, whose bits are a word or, of float32,
+    two. fed (B, ceil(N/64)) are the bits of the spikes before the step; beta and threshold are numbers.
+    """
+    if weight is None:
+        return False
+    rows, n = m.shape
+    width, words = lanes(m[0]), range(fed.shape[1])
+    if weight.ndim != 2 or n % (8 * width) != 0 or (rows >= ENOUGH and weight.size >= FAR):
+        return False
+    decay, theta = filled(m[0], beta), filled(m[0], threshold)
+    for r in range(rows):
+        for c in range(0, n, 8 * width):
+            half = c + 4 * width
+            i0, i1, i2, i3 = load_sums4(current[r], bias, c)
+            i4, i5, i6, i7 = load_sums4(current[r], bias, half)
+            i0, i1, i2, i3, i4, i5, i6, i7 = add8(fed[r], None, weight, words, c, width, i0, i1, i2, i3, i4, i5, i6, i7)
+            low = step4(u[r], i0, i1, i2, i3, decay, theta, reset, m[r], c)
+            high = step4(u[r], i4, i5, i6, i7, decay, theta, reset, m[r], half)
+            if half % 64 == 0:
+                bits[r, c // 64], bits[r, half // 64] = low, high
+            else:
+                bits[r, c // 64] = low | high << np.uint64(32)
+    return True
 
 
 @part

@@ -33,7 +33,8 @@ from .vector import (
 
 ONE = np.uint64(1)
 ZERO = np.uint64(0)
-NEAR = 64 * 64  # numbers of 64 rows: four vectors of float32 each
+NEAR = 65 * 64  # numbers of 64 rows, four vectors of float32 each, or of FEW times 65, one vector each
+FEW = 4  # words of elements whose rows, of one vector each, all stay in the first cache
 FAR = 1 << 16  # numbers of a table that the second cache does not hold beside all else
 MANY = 256  # rows whose words are gathered at a time
 ENOUGH = 16  # rows to be worth bringing parts of a table near
@@ -177,6 +178,15 @@ def store4(row, c, width, v0, v1, v2, v3):
 
 
 @part
+def store_part4(rows, r0, r1, r2, r3, v0, v1, v2, v3, count):
+    """A vector, cut, into each of four rows."""
+    store_part(rows[r0], 0, v0, count)
+    store_part(rows[r1], 0, v1, count)
+    store_part(rows[r2], 0, v2, count)
+    store_part(rows[r3], 0, v3, count)
+
+
+@part
 def copy_row(x, out):
     """out = x."""
     n, width = out.shape[0], lanes(out)
@@ -208,6 +218,12 @@ def add8(bits, x, table, words, c, width, o0, o1, o2, o3, o4, o5, o6, o7):
                 o0, o1, o2, o3 = fused(xi, r0, o0), fused(xi, r1, o1), fused(xi, r2, o2), fused(xi, r3, o3)
                 o4, o5, o6, o7 = fused(xi, r4, o4), fused(xi, r5, o5), fused(xi, r6, o6), fused(xi, r7, o7)
     return o0, o1, o2, o3, o4, o5, o6, o7
+
+
+@part
+def three_after(r, end):
+    """r + 1, r + 2 and r + 3, or the last row before end in their place."""
+    return min(r + 1, end - 1), min(r + 2, end - 1), min(r + 3, end - 1)
 
 
 @part
@@ -361,7 +377,7 @@ def add_narrow(x, words, last, base, begin, end, d, c, width, table):
     """
     left = table.shape[1] - c
     for k in range(begin - base, end - base, 4):
-        k1, k2, k3 = min(k + 1, end - base - 1), min(k + 2, end - base - 1), min(k + 3, end - base - 1)
+        k1, k2, k3 = three_after(k, end - base)
         s0, s1, s2, s3 = table[base + k], table[base + k1], table[base + k2], table[base + k3]
         o0, o1, o2, o3 = load_part(s0, c, left), load_part(s1, c, left), load_part(s2, c, left), load_part(s3, c, left)
         w0, w1, w2, w3 = words[k], words[k1], words[k2], words[k3]

@@ -21,18 +21,23 @@ from ._compile import kernel, part
 from ._threads import team
 from .bits import (
     FAR,
+    FEW,
     NEAR,
     ZERO,
     add_all_rows,
+    add_narrow,
+    add_next4,
     add_words,
     bring_near,
     copy_row,
     pack_nonzero,
     store4,
+    store_part4,
+    three_after,
     turn,
 )
 from .tile import turn_square
-from .vector import fused, lanes, load, load_part, room_for, store_part, zero
+from .vector import fused, lanes, load, load_part, room_for, store, store_part, zero
 
 BLOCK = 16
 plus = vector.add  # `add` is a kernel here
@@ -64,9 +69,37 @@ def add_to_rows(x, active, weight, begin, end, words, out):
             add_all_rows(active[t, begin:end], x[t, begin:end], weight, words, out[t, begin:end])
 
 
+@part
+def is_narrow(inputs, outputs, width):
+    """Whether a vector holds the outputs, and the first cache the rows of all inputs."""
+    return outputs <= width and inputs <= 64 * FEW
+
+
+@part
+def forward_narrow(begin, end, active, weight, bias, out):
+    """Eq. (1) for spikes and a narrow weight: four samples together, see add_next4, all steps before the next four."""
+    steps, _, n = out.shape
+    start, width, near = load_part(bias, 0, n), lanes(bias), room_for(bias, NEAR)
+    for w in range(active.shape[2]):
+        bring_near(weight, 64 * w, 1, min(weight.shape[0] - 64 * w, 64), 0, near[65 * width * w :])
+    for b in range(begin, end, 4):
+        b1, b2, b3 = three_after(b, end)
+        for t in range(steps):
+            o0 = o1 = o2 = o3 = start
+            for w in range(active.shape[2]):
+                w0, w1, w2, w3 = active[t, b, w], active[t, b1, w], active[t, b2, w], active[t, b3, w]
+                rows = near[65 * width * w :]
+                o0, o1, o2, o3 = add_next4(None, w0, w1, w2, w3, 0, 0, 0, 0, 0, rows, width, o0, o1, o2, o3)
+            store_part4(out[t], b, b1, b2, b3, o0, o1, o2, o3, n)
+
+
 @kernel(lambda x, active, *_: active.shape[1], grain=BLOCK)
 def forward_samples(begin, end, x, active, weight, bias, out):
     """Eq. (1)."""
+    if x is None:  # noqa: SIM102  Numba decides one by one what it leaves out
+        if is_narrow(*weight.shape, lanes(bias)):
+            forward_narrow(begin, end, active, weight, bias, out)
+            return
     for t in range(active.shape[0]):
         for b in range(begin, end):
             copy_row(bias, out[t, b])
@@ -124,6 +157,14 @@ def linear_forward(x, active, weight, bias, parts, out):
 
 
 @part
+def turn_words(active, last, count, base, words):
+    """Bit r of word k: whether input base + k of row last - r is active, for `count` rows, 64 at most."""
+    for r in range(64):
+        words[r] = active[last - r, base // 64] if r < count else ZERO
+    turn(words)
+
+
+@part
 def add_products(x, active, d, begin, end, dweight, dbias, add):
     """Eq. (2) added to inputs [begin, end) of dweight; x, active and d as in linear_backward, a row for each (t, b).
 
@@ -140,11 +181,33 @@ def add_products(x, active, d, begin, end, dweight, dbias, add):
             if begin * n <= c * inputs < end * n:
                 add_up(near, count, c, dbias, add or last < d.shape[0] - 1)
             for base in range(begin // 64 * 64, end, 64):
-                for r in range(64):
-                    words[r] = active[last - r, base // 64] if r < count else ZERO
-                turn(words)
+                turn_words(active, last, count, base, words)
                 add_words(x, words, last, base, max(begin, base), min(end, base + 64), near, c, dweight)
             c += 4 * width if c + 4 * width <= n else width
+
+
+@part
+def backward_narrow(active, d, samples, begin, end, dweight, dbias, add):
+    """add_products for some samples of spikes (T, B, W) and d (T, B, O), at all steps, and a narrow weight.
+
+    Sums are kept in rows of whole vectors: a row that overlaps with the vector of the one before waits for it.
+    """
+    steps, _, n = d.shape
+    width, words, near, room = lanes(dbias), room_for(active[0, 0], 64), room_for(dbias, NEAR), room_for(dbias, NEAR)
+    sums = room[: 64 * FEW * width].reshape(64 * FEW, width)
+    for i in range(begin, end):
+        store(sums[i], 0, load_part(dweight[i], 0, n) if add else zero(dbias))
+    for t in range(steps - 1, -1, -1):
+        for last in range(samples.stop - 1, samples.start - 1, -64):
+            count = min(64, last + 1 - samples.start)
+            bring_near(d[t], last, -1, count, 0, near)
+            if begin == 0:
+                add_up(near, count, 0, dbias, add or (t, last) != (steps - 1, samples.stop - 1))
+            for base in range(begin // 64 * 64, end, 64):
+                turn_words(active[t], last, count, base, words)
+                add_narrow(None, words, last, base, max(begin, base), min(end, base + 64), near, 0, width, sums)
+    for i in range(begin, end):
+        store_part(dweight[i], 0, load(sums[i], 0), n)
 
 
 @part
@@ -195,6 +258,11 @@ def linear_backward(begin, end, x, active, d, dweight, dbias, add):
     for p in range(parts):
         first, after = max(begin - p * items, 0) * GRAIN, min((end - p * items) * GRAIN, inputs)
         low, high = p * samples, min((p + 1) * samples, batch)
+        if x is None:  # noqa: SIM102  Numba decides one by one what it leaves out
+            if is_narrow(inputs, n, lanes(dbias[0])):
+                if first < after:
+                    backward_narrow(marks, ds, range(low, high), first, after, dweight[p], dbias[p], add)
+                continue
         if first < after and not add:
             dweight[p, first:after] = 0
         for t in range(steps - 1 if first < after else -1, -1, -1):
@@ -216,7 +284,7 @@ def add_wide(a, terms, b, first, out, begin, end, c):
     c1, c2, c3 = c + width, c + 2 * width, c + 3 * width
     f1, f2, f3 = first + width, first + 2 * width, first + 3 * width
     for r in range(begin, end, 4):
-        r1, r2, r3 = min(r + 1, end - 1), min(r + 2, end - 1), min(r + 3, end - 1)
+        r1, r2, r3 = three_after(r, end)
         s0, s1, s2, s3 = out[r], out[r1], out[r2], out[r3]
         o00 = o01 = o02 = o03 = o10 = o11 = o12 = o13 = o20 = o21 = o22 = o23 = o30 = o31 = o32 = o33 = zero(s0)
         if terms > 0:
@@ -259,7 +327,7 @@ def product(a, b, out, begin, end):
     while c < n:
         left = n - c
         for r in range(begin, end, 4):
-            r1, r2, r3 = min(r + 1, end - 1), min(r + 2, end - 1), min(r + 3, end - 1)
+            r1, r2, r3 = three_after(r, end)
             o0 = o1 = o2 = o3 = zero(b[0])
             for k in range(terms):
                 row = load_part(b[k], c, left)

@@ -26,10 +26,11 @@ from ._lif import (
     find_winner,
     first_of,
     own_of,
+    run_narrow,
     same,
     settle_row,
-    step_fed,
     step_row,
+    step_wide,
     with_surrogate,
 )
 from .bits import add_all_rows, add_chosen, add_rows, keep_nonzero, pack_above, pack_nonzero
@@ -130,9 +131,11 @@ def lif_forward(
         for t in range(steps):
             before = mem[t - 1] if t > 0 else mem0
             if simple and t > 0:
+                each = beta[0], threshold[0], SUBTRACT
+                if t == 1 and run_narrow(current, weight, bias, *each, potential, spk, first, last):
+                    break
                 rows = current[t * moving, first:last], spk[t, first:last], weight, bias, before[first:last]
-                made = potential[t, first:last], spk[t + 1, first:last]
-                if step_fed(*rows, beta[0], threshold[0], SUBTRACT, *made):
+                if step_wide(*rows, *each, potential[t, first:last], spk[t + 1, first:last]):
                     continue
             given = t > 0 and linear_current(
                 current[t * moving, first:last], spk[t, first:last], weight, bias, potential[t, first:last]
@@ -141,11 +144,11 @@ def lif_forward(
                 size, at = (last - first) * n, (t * batch + first) * n
                 m, u = ms[at : at + size], ms[at - batch * n : at - batch * n + size]
                 i = m if given else currents[(t * moving * batch + first) * n :]
-                each = first_of(own_of(weight)), beta[0], threshold[0]
+                alike = first_of(own_of(weight)), beta[0], threshold[0]
                 if n % 64 == 0:
-                    step_row(u, u, i, *each, SUBTRACT, m, words[((t + 1) * batch + first) * n // 64 :])
+                    step_row(u, u, i, *alike, SUBTRACT, m, words[((t + 1) * batch + first) * n // 64 :])
                 else:
-                    step_row(u, u, i, *each, SUBTRACT, m, None)
+                    step_row(u, u, i, *alike, SUBTRACT, m, None)
                     for b in range(first, last):
                         pack_above(potential[t, b], threshold, spk[t + 1, b])
                 continue
