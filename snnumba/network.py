@@ -245,6 +245,7 @@ class Network:
             parameter.value = self.vector[where].reshape(shape)
             parameter.gradient = self.gradient_vector[where].reshape(shape)
             begin += size
+        self._bounds = self._kernels.from_host(np.array([*self._begins.values(), begin], np.int64))
         self._kernels.write(flat, self.vector)
 
     @overload

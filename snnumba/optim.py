@@ -211,8 +211,8 @@ class Adam(Optimizer):
         return size, beta2, 1 - beta1, 1 - beta2, self.eps * scale, *self._decay()
 
     def _update(self, factors: Array) -> None:
-        m, v = self._averages["m"], self._averages["v"]
-        self._kernels.adam(self.net.vector, self.net.gradient_vector, m, v, factors)
+        net, m, v = self.net, self._averages["m"], self._averages["v"]
+        self._kernels.adam(net.vector, net.gradient_vector, m, v, factors, net._bounds)
 
 
 class AdamW(Adam):
@@ -292,8 +292,8 @@ class SGD(Optimizer):
         return self.lr, self.momentum, self.weight_decay
 
     def _update(self, factors: Array) -> None:
-        vector, gradients = self.net.vector, self.net.gradient_vector
-        self._kernels.sgd(vector, gradients, self._averages["b"], factors, self.nesterov)
+        net = self.net
+        self._kernels.sgd(net.vector, net.gradient_vector, self._averages["b"], factors, net._bounds, self.nesterov)
 
 
 def clip_grad_norm(net: Network, max_norm: float) -> float:

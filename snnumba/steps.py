@@ -205,7 +205,7 @@ class DeviceSteps:
                 kernels.record(layer._counts(), k, column, self._counts)
         if self.optimizer is not None:
             go_back(net, self.loss_fn, gradient)
-            kernels.last_not_finite(net.gradient_vector, self._place)
+            kernels.last_not_finite(net.gradient_vector, net._bounds, self._place)
             kernels.record(self._place, k, 1 + len(self._spiking), self._counts)
             if self.clip is not None:
                 kernels.clip_norm(net.gradient_vector, self.clip, self._norm)

@@ -134,7 +134,7 @@ class TrainingStep:
         """Fill the net's gradients, and look for what is not finite of them."""
         net = self.net
         go_back(net, self.loss_fn, gradient)
-        net._kernels.last_not_finite(net.gradient_vector, self._place)
+        net._kernels.last_not_finite(net.gradient_vector, net._bounds, self._place)
 
     @property
     def _place(self) -> Array:

@@ -121,19 +121,23 @@ def partial(batch: int, n: int) -> Callable[[ModuleType], np.ndarray]:
 
 def optimizer_cases(rng: np.random.Generator) -> Iterator[Case]:
     f = np.float32
-    for size in (8, 24):
+    for size in (16, 48):
         p, g, m, v = (rng.normal(size=size).astype(f) for _ in range(4))
         factors = np.array([1e-2, 0.999, 0.1, 1e-3, 1e-8, 0.99, 0.01], f)  # step, beta2, rest1, rest2, eps, keep, decay
-        yield Case("adam", f"P{size}", {"parameters": p, "gradients": g, "m": m, "v": v * v, "factors": factors})
+        bounds = np.array([0, size])
+        given = {"parameters": p, "gradients": g, "m": m, "v": v * v, "factors": factors, "bounds": bounds}
+        yield Case("adam", f"P{size}", given)
         for nesterov in (False, True):
-            given = {"buffer": m, "factors": np.array([0.1, 0.9, 0.01], f), "nesterov": nesterov}
+            factors = np.array([0.1, 0.9, 0.01], f)  # lr, momentum, decay
+            given = {"buffer": m, "factors": factors, "bounds": bounds, "nesterov": nesterov}
             yield Case("sgd", f"P{size}-{nesterov}", {"parameters": p, "gradients": g, **given})
         yield Case("clip", f"P{size}", {"x": p, "limit": f(0.3)})
         for limit in (0.3, 1e6):
             yield Case("clip_norm", f"P{size}-{limit}", {"x": p, "limit": limit, "norm": empty(1, dtype=np.float64)})
         for bad in ([], [np.inf], [np.nan, 1, -np.inf]):
             for parts in ((p[len(bad) :], bad), (bad, p[len(bad) :])):
-                given = {"x": np.concatenate(parts).astype(f), "place": empty(1, dtype=np.int64)}
+                x = np.concatenate(parts).astype(f)
+                given = {"x": x, "bounds": bounds, "place": empty(1, dtype=np.int64)}
                 yield Case("last_not_finite", f"P{size}-{bad}-{parts[0] is bad}", given)
 
 

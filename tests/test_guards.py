@@ -54,12 +54,12 @@ def fitted(loss_fn, optimizer=None, net=None, **options):
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_the_last_number_that_is_not_finite_is_found(dtype, bad):
-    x, place = np.full(400, np.finfo(dtype).max, dtype), np.zeros(1, np.int64)
-    cpu.last_not_finite(x, place)
+    x, bounds, place = np.full(400, np.finfo(dtype).max, dtype), np.array([0, 16, 400]), np.zeros(1, np.int64)
+    cpu.last_not_finite(x, bounds, place)
     assert place[0] == 0
-    for index in (0, 7, 399):
+    for index in (0, 7, 16, 399):
         x[index] = bad
-        cpu.last_not_finite(x, place)
+        cpu.last_not_finite(x, bounds, place)
         assert place[0] == index + 1
 
 

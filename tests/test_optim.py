@@ -396,3 +396,20 @@ def test_a_bad_state_of_a_schedule_is_refused(state: dict[str, float], error: ty
     with pytest.raises(error, match=message):
         schedule.load_state_dict(state)
     assert (schedule.epochs, schedule.base_lr, schedule.optimizer.lr) == (0, 0.03, 0.03)
+
+
+@pytest.mark.compiled
+def test_threads_change_shares_of_each_array_that_make_up_all() -> None:
+    rng = np.random.default_rng(0)
+    given, bounds, before = rng.random((4, 10_003)), np.array([0, 9_008, 9_024, 10_003]), snn.get_num_threads()
+    factors, made = np.array([1e-2, 0.999, 0.1, 1e-3, 1e-8, 1.0, 0.0]), []
+    try:
+        for threads in (1, 2, 3):
+            snn.set_num_threads(threads)
+            made.append(given.copy())
+            backend.load("cpu").adam(*made[-1], factors, bounds)
+    finally:
+        snn.set_num_threads(before)
+    assert (made[0][0] != given[0]).all()
+    for other in made[1:]:
+        np.testing.assert_array_equal(other, made[0])

@@ -51,6 +51,7 @@ def adam(size: int) -> Iterator[Entry]:
     def make(kernels: ModuleType) -> Arguments:
         vectors = {"parameters": noise(size), "gradients": noise(size), "m": noise(size), "v": np.abs(noise(size))}
         step, beta2, rest1, rest2, eps, keep, decay = 1e-3, 0.999, 0.1, 1e-3, 1e-8, 1, 0
-        return vectors | {"factors": np.array([step, beta2, rest1, rest2, eps, keep, decay], f4)}
+        factors = np.array([step, beta2, rest1, rest2, eps, keep, decay], f4)
+        return vectors | {"factors": factors, "bounds": np.array([0, size])}
 
     yield Entry("adam", "", f"P{size}", make, 12 * size, twice=("parameters", "m", "v"))

@@ -1,4 +1,7 @@
-"""Optimizers and gradient clipping over one flat vector; the rules and their equations are in rules.py."""
+"""Optimizers and gradient clipping over one flat vector; the rules and their equations are in rules.py.
+
+Where the arrays of the vector begin, `bounds` (K + 1,) int64, matters on the CPU alone.
+"""
 
 import math
 
@@ -15,7 +18,7 @@ SUMS = (THREADS,)
 
 
 @elementwise(lambda parameters, *_: parameters.shape[0])
-def adam(parameters, gradients, m, v, factors):
+def adam(parameters, gradients, m, v, factors, bounds):
     """One step of Adam or AdamW in place, eqs. (a) and (b).
 
     parameters, gradients, m, v (P,) float; factors (7,) float: step, beta2, rest1, rest2, eps, keep, decay.
@@ -29,7 +32,7 @@ def adam(parameters, gradients, m, v, factors):
 
 
 @elementwise(lambda parameters, *_: parameters.shape[0])
-def sgd(parameters, gradients, buffer, factors, nesterov):
+def sgd(parameters, gradients, buffer, factors, bounds, nesterov):
     """One step of SGD in place, eq. (c).
 
     parameters, gradients, buffer (P,) float; factors (3,) float: lr, momentum, decay; nesterov bool.
@@ -93,7 +96,7 @@ def find_not_finite(x, place):
         cuda.atomic.max(place, 0, np.int64(i + 1))
 
 
-def last_not_finite(x, place):
+def last_not_finite(x, bounds, place):
     """place (1,) int64 = 1 + the index of the last of x (P,) float that is NaN or infinite; 0 where there is none."""
     fill(place, 0)
     find_not_finite(x, place)
