@@ -121,7 +121,7 @@ def partial(batch: int, n: int) -> Callable[[ModuleType], np.ndarray]:
 
 def optimizer_cases(rng: np.random.Generator) -> Iterator[Case]:
     f = np.float32
-    for size in (16, 48):
+    for size in (8, 24):
         p, g, m, v = (rng.normal(size=size).astype(f) for _ in range(4))
         factors = np.array([1e-2, 0.999, 0.1, 1e-3, 1e-8, 0.99, 0.01], f)  # step, beta2, rest1, rest2, eps, keep, decay
         bounds = np.array([0, size])

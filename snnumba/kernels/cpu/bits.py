@@ -262,10 +262,8 @@ def bring_near(table, first, step, count, c, near):
     """
     n, width = table.shape[1], lanes(near)
     if c + 4 * width <= n:
-        c1, c2, c3 = c + width, c + 2 * width, c + 3 * width
         for r in range(count):
-            row = table[first + step * r]
-            store4(near, 4 * width * r, width, load(row, c), load(row, c1), load(row, c2), load(row, c3))
+            store4(near, 4 * width * r, width, *load4(table[first + step * r], c, width))
     else:
         for r in range(count):
             store(near, width * r, load_part(table[first + step * r], c, n - c))
@@ -293,23 +291,15 @@ def add_all_rows(bits, x, table, words, out):
             base = 64 * w
             bring_near(table, base, 1, min(table.shape[0] - base, 64), c, near)
             for low in range(0, rows, MANY):
-                some = slice(low, min(low + MANY, rows))
-                for r in range(some.start, some.stop):
+                high = min(low + MANY, rows)
+                for r in range(low, high):
                     gathered[r - low] = bits[r, w]
                 if x is None:
-                    add_near(None, gathered, base, near, c, table.shape[0], out[some])
+                    add_words(None, gathered, 0, 0, 0, high - low, near, c, out[low:high])
                 else:
-                    add_near(x[some], gathered, base, near, c, table.shape[0], out[some])
+                    turned = x[low:high, ::-1].T
+                    add_words(turned, gathered, table.shape[0] - 1 - base, 0, 0, high - low, near, c, out[low:high])
         c += 4 * width if wide else width
-
-
-@part
-def add_near(x, words, base, near, c, inputs, out):
-    """add_all_rows for 64 elements i from `base` on, of `inputs`, whose rows bring_near left, and columns from c on."""
-    if x is None:
-        add_words(None, words, 0, 0, 0, out.shape[0], near, c, out)
-    else:
-        add_words(x[:, ::-1].T, words, inputs - 1 - base, 0, 0, out.shape[0], near, c, out)
 
 
 @part
@@ -353,14 +343,11 @@ def add_outer(x, words, last, base, begin, end, d, c, width, table):
         if word == 0:
             continue
         row = table[base + k]
-        c1, c2, c3 = c + width, c + 2 * width, c + 3 * width
-        o0, o1, o2, o3 = load(row, c), load(row, c1), load(row, c2), load(row, c3)
+        o0, o1, o2, o3 = load4(row, c, width)
         while word != 0:
             r = lowest(word)
             word = without_lowest(word)
-            at = 4 * width * r
-            d0, d1 = load(d, at), load(d, at + width)
-            d2, d3 = load(d, at + 2 * width), load(d, at + 3 * width)
+            d0, d1, d2, d3 = load4(d, 4 * width * r, width)
             if x is None:
                 o0, o1, o2, o3 = add(o0, d0), add(o1, d1), add(o2, d2), add(o3, d3)
             else:

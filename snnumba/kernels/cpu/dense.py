@@ -30,6 +30,7 @@ from .bits import (
     add_words,
     bring_near,
     copy_row,
+    load4,
     pack_nonzero,
     store4,
     store_part4,
@@ -215,13 +216,12 @@ def add_up(near, count, c, out, add):
     """Eq. (3): `count` rows of d, columns from c on, as bring_near left them, added to out if add, else to 0."""
     n, width = out.shape[0], lanes(out)
     if c + 4 * width <= n:
-        c1, c2, c3 = c + width, c + 2 * width, c + 3 * width
         o0 = o1 = o2 = o3 = zero(out)
         if add:
-            o0, o1, o2, o3 = load(out, c), load(out, c1), load(out, c2), load(out, c3)
+            o0, o1, o2, o3 = load4(out, c, width)
         for at in range(0, 4 * width * count, 4 * width):
-            o0, o1 = plus(o0, load(near, at)), plus(o1, load(near, at + width))
-            o2, o3 = plus(o2, load(near, at + 2 * width)), plus(o3, load(near, at + 3 * width))
+            d0, d1, d2, d3 = load4(near, at, width)
+            o0, o1, o2, o3 = plus(o0, d0), plus(o1, d1), plus(o2, d2), plus(o3, d3)
         store4(out, c, width, o0, o1, o2, o3)
     else:
         o0 = load_part(out, c, n - c) if add else zero(out)
@@ -281,20 +281,18 @@ def add_wide(a, terms, b, first, out, begin, end, c):
     in registers. Where fewer than four rows are left, the last is done more than once.
     """
     width = lanes(b[0])
-    c1, c2, c3 = c + width, c + 2 * width, c + 3 * width
-    f1, f2, f3 = first + width, first + 2 * width, first + 3 * width
     for r in range(begin, end, 4):
         r1, r2, r3 = three_after(r, end)
         s0, s1, s2, s3 = out[r], out[r1], out[r2], out[r3]
         o00 = o01 = o02 = o03 = o10 = o11 = o12 = o13 = o20 = o21 = o22 = o23 = o30 = o31 = o32 = o33 = zero(s0)
         if terms > 0:
-            o00, o01, o02, o03 = load(s0, c), load(s0, c1), load(s0, c2), load(s0, c3)
-            o10, o11, o12, o13 = load(s1, c), load(s1, c1), load(s1, c2), load(s1, c3)
-            o20, o21, o22, o23 = load(s2, c), load(s2, c1), load(s2, c2), load(s2, c3)
-            o30, o31, o32, o33 = load(s3, c), load(s3, c1), load(s3, c2), load(s3, c3)
+            o00, o01, o02, o03 = load4(s0, c, width)
+            o10, o11, o12, o13 = load4(s1, c, width)
+            o20, o21, o22, o23 = load4(s2, c, width)
+            o30, o31, o32, o33 = load4(s3, c, width)
         for k in range(b.shape[0]):
-            row, t = b[k], terms + k
-            b0, b1, b2, b3 = load(row, first), load(row, f1), load(row, f2), load(row, f3)
+            t = terms + k
+            b0, b1, b2, b3 = load4(b[k], first, width)
             x = a[r, t]
             o00, o01, o02, o03 = fused(x, b0, o00), fused(x, b1, o01), fused(x, b2, o02), fused(x, b3, o03)
             x = a[r1, t]
